@@ -1,0 +1,1 @@
+"""DeepSpeed configurations for `--deepspeed-config`, as package data."""

@@ -1,0 +1,190 @@
+"""The tokenizer service that formats use: text, pairs, words and windows to token ids.
+
+Works on the Rust tokenizer directly (`tokenizers`), in batches over all cores; truncation and
+padding settings stored in a tokenizer's own file are not used.
+
+Shapes: L tokens of one sequence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+
+from mtlplug.errors import MtlplugError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CHUNK = 512
+"""Texts handed to the tokenizer at once: enough for all its threads, little memory."""
+
+Item = TypeVar("Item")
+
+
+class Encoded:
+    """One tokenised sequence, special tokens included.
+
+    Attributes:
+        ids: token ids, shape (L,).
+        types: token type ids, shape (L,); zeros where the family has none.
+        truncated: tokens of the text that were cut off.
+    """
+
+    __slots__ = ("encoding", "ids", "truncated", "types")
+
+    def __init__(self, encoding: Encoding, truncated: int = 0) -> None:
+        self.encoding = encoding
+        self.ids: npt.NDArray[np.uint32] = np.array(encoding.ids, dtype=np.uint32)
+        self.types: npt.NDArray[np.uint8] = np.array(encoding.type_ids, dtype=np.uint8)
+        self.truncated = truncated
+
+    @property
+    def words(self) -> list[int | None]:
+        """For each token the number of its word; None for special tokens."""
+        return list(self.encoding.word_ids)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """For each token its first character and the one after its last, in its own text."""
+        return list(self.encoding.offsets)
+
+    @property
+    def segments(self) -> list[int | None]:
+        """For each token 0 (first text), 1 (second text) or None (special token)."""
+        return list(self.encoding.sequence_ids)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens as text, for people."""
+        return list(self.encoding.tokens)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Encode:
+    """Tokenises for one split of one task and counts what was cut or repaired.
+
+    Args:
+        tokenizer: a fast transformers tokenizer.
+        max_length: most tokens of a sequence, special tokens included.
+
+    Raises:
+        MtlplugError: the tokenizer has no fast version.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise MtlplugError(
+                f"the tokenizer {type(tokenizer).__name__} has no fast version (tokenizer.json); "
+                "choose a model that has one"
+            )
+        self.max_length = max_length
+        self.counts: Counter[str] = Counter()
+        self._tokenizer = tokenizer
+        self._json: str = backend.to_str()
+        self._has_types = "token_type_ids" in tokenizer.model_input_names
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count something dropped, cut or repaired, shown to the user per task."""
+        self.counts[what] += number
+
+    def texts(self, texts: Iterable[tuple[str, str | None]]) -> Iterator[Encoded]:
+        """Encode texts or pairs of texts; the longest of a pair is cut first."""
+        backend = self._backend(self.max_length)
+        for chunk in _chunks(texts, CHUNK):
+            inputs = [first if second is None else (first, second) for first, second in chunk]
+            for encoding in backend.encode_batch(inputs):
+                yield self._encoded(encoding, "texts cut")
+
+    def words(self, sentences: Iterable[Sequence[str]]) -> Iterator[Encoded]:
+        """Encode sentences given as words; `Encoded.words` tells which token is whose."""
+        backend = self._backend(self.max_length, words=True)
+        for chunk in _chunks(sentences, CHUNK):
+            inputs = [list(words) for words in chunk]
+            for encoding in backend.encode_batch(inputs, is_pretokenized=True):
+                yield self._encoded(encoding, "sentences cut")
+
+    def windows(
+        self, pairs: Iterable[tuple[str, str]], stride: int, max_first: int
+    ) -> Iterator[list[Encoded]]:
+        """Encode (question, context) pairs, a long context as overlapping windows.
+
+        Args:
+            pairs: question and context.
+            stride: tokens by which neighbouring windows overlap.
+            max_first: most tokens of the question; a longer one is cut and counted.
+
+        Raises:
+            MtlplugError: the window leaves no room for the context beside the question.
+        """
+        plain = self._backend(None)
+        specials = plain.num_special_tokens_to_add(True)
+        room = self.max_length - specials - max_first
+        if room <= stride:
+            raise MtlplugError(
+                f"windows of {self.max_length} tokens with a question of up to {max_first} leave "
+                f"{max(room, 0)} for the context, not more than the stride of {stride}; "
+                "raise max_length or lower stride"
+            )
+        backend = self._backend(self.max_length, stride=stride, strategy="only_second")
+        for chunk in _chunks(pairs, CHUNK):
+            firsts = plain.encode_batch([first for first, _ in chunk], add_special_tokens=False)
+            inputs = [
+                (self._shortened(first, encoding, max_first), second)
+                for (first, second), encoding in zip(chunk, firsts, strict=True)
+            ]
+            for encoding in backend.encode_batch(inputs):
+                yield [Encoded(window) for window in [encoding, *encoding.overflowing]]
+
+    def _shortened(self, text: str, encoding: Encoding, most: int) -> str:
+        if len(encoding) <= most:
+            return text
+        self.count("questions cut")
+        return text[: encoding.offsets[most - 1][1]]
+
+    def _encoded(self, encoding: Encoding, what: str) -> Encoded:
+        lost = sum(
+            sum(segment is not None for segment in part.sequence_ids)
+            for part in encoding.overflowing
+        )
+        if lost:
+            self.count(what)
+        return Encoded(encoding, lost)
+
+    def _backend(
+        self, max_length: int | None, *, words: bool = False, **truncation: Any
+    ) -> Tokenizer:
+        """A private copy of the Rust tokenizer with the truncation wanted."""
+        backend = Tokenizer.from_str(self._json)
+        if words and getattr(self._tokenizer, "add_prefix_space", None) is False:
+            # Byte-level BPE glues a word to its neighbour without a leading blank.
+            backend = _with_prefix_space(self._tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        if max_length is not None:
+            backend.enable_truncation(max_length, **truncation)
+        return backend
+
+
+def _with_prefix_space(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    again = AutoTokenizer.from_pretrained(
+        tokenizer.name_or_path, add_prefix_space=True, trust_remote_code=False
+    )
+    return Tokenizer.from_str(again.backend_tokenizer.to_str())
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,1 @@
+"""A suite that needs nothing: generated data, tokenizer and encoder."""

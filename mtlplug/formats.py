@@ -1,0 +1,175 @@
+"""The contract: what a task format is, and what it gets and gives.
+
+A format turns the encoder's output into predictions. It names the token positions its head
+needs (`Feature.reads`); the core packs features of all tasks together, runs the encoder once,
+and hands each head its own rows. A format never sees padding, masks, ranks or devices.
+
+Shapes: R rows read, B features, D hidden width, L tokens of one sequence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mtlplug.errors import MtlplugError
+from mtlplug.ragged import Splits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mtlplug.data.sources import Source
+    from mtlplug.data.tokens import Encode, Encoded
+
+IGNORE = -100
+"""A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
+
+
+class Row(dict[str, Any]):
+    """A dataset row as loaded, with the place it came from (`where`: "FILE, line 12")."""
+
+    where: str = ""
+
+    def __init__(self, values: Mapping[str, Any] | None = None, where: str = "") -> None:
+        super().__init__(values or {})
+        self.where = where
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dataset in one format.
+
+    Attributes:
+        name: what users call it.
+        format: code of its format, for example `"SL"`.
+        sources: where the rows of each split come from.
+        labels: label names in the order of the head's outputs; empty until `prepare`
+            where the suite does not name them.
+        options: the format's options (`TaskFormat.options`) with this task's values.
+        metric: the metric that ranks, where it is not the format's headline.
+        role: "pretrain", "target" (unseen; only finetuned on) or "extra" (only when named).
+        weight: factor on the task's loss.
+        facts: what `TaskFormat.prepare` learnt from the training rows.
+    """
+
+    name: str
+    format: str
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metric: str | None = None
+    role: str = "pretrain"
+    weight: float = 1.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def option(self, name: str) -> Any:
+        """The value of one of the format's options for this task."""
+        return self.options[name]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One training example as stored.
+
+    Attributes:
+        sequences: what the encoder reads; usually one, several where they travel together
+            (the choices of a multiple-choice question).
+        reads: token positions whose hidden rows the head gets, counted over the sequences
+            laid end to end; shape (R,).
+        target: what `TaskFormat.collate` makes tensors of; an integer or float array.
+        reference: the gold for `TaskFormat.metrics`, JSON-like; not kept for training splits.
+    """
+
+    sequences: tuple[Encoded, ...]
+    reads: Sequence[int] | npt.NDArray[np.integer[Any]]
+    target: Sequence[int] | Sequence[float] | npt.NDArray[Any]
+    reference: Any = None
+
+
+class TaskFormat(ABC):
+    """A way of turning encoder output into predictions. Stateless.
+
+    Class attributes:
+        code: short unique name, used in `--groups`.
+        title: for people.
+        headline: key of `metrics` that ranks a task of this format; higher is better.
+        columns: the columns `features` reads from a row; a suite maps a dataset's own names.
+        options: names and defaults of what a task may set in its suite.
+        version: raise it when `features` changes, so that stored features are built anew.
+    """
+
+    code: str
+    title: str
+    headline: str
+    columns: tuple[str, ...] = ()
+    options: Mapping[str, Any] = {}
+    version: int = 1
+
+    def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
+        """Learn from the training rows what must be known before features can be made.
+
+        Returns facts, JSON-like, kept in `Task.facts` and in `run.json`. `{"labels": [...]}`
+        sets `Task.labels`. Called on the training split (the first split where there is none).
+        """
+        return {}
+
+    @abstractmethod
+    def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
+        """Turn rows into features, lazily and in order.
+
+        `encode` tokenises; `encode.count("words cut", 3)` counts what was dropped, cut or
+        repaired, which the user sees per task.
+
+        Raises:
+            MtlplugError: a row cannot be used; name `row.where` and the column.
+        """
+
+    @abstractmethod
+    def head(self, task: Task, hidden_size: int) -> nn.Module:
+        """A new head: a module called as `head(rows_RD, splits)` which returns scores.
+
+        Scores are a tensor or a (nested) tuple, list or dict of tensors. Every parameter must
+        take part in them, whatever the rows.
+        """
+
+    def collate(self, targets: Sequence[npt.NDArray[Any]]) -> Tensor:
+        """Join the targets of B features into one tensor; by default laid end to end."""
+        return torch.from_numpy(np.concatenate(targets))
+
+    @abstractmethod
+    def loss(self, scores: Any, targets: Tensor, splits: Splits) -> Tensor:
+        """The loss of each feature, shape (B,): the mean over the feature's counted items.
+
+        Not reduced over features: the core takes the mean over the whole batch, over all ranks
+        and micro-batches (`mtlplug.ragged.mean_per_feature` gives the mean over a feature's
+        rows). A feature without a counted item has loss zero. Scores arrive as float32.
+        """
+
+    @abstractmethod
+    def decode(self, task: Task, scores: Any, splits: Splits) -> list[Any]:
+        """One prediction per feature, JSON-like. Scores arrive as float32 on the CPU.
+
+        Keep raw scores where predictions of several features are compared later (the windows
+        of one long context): normalised ones are not comparable.
+        """
+
+    @abstractmethod
+    def metrics(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> dict[str, float]:
+        """Scores of a split, in percent where the field gives percent; holds `headline`."""
+
+    def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
+        """A stock transformers model with equal scores. Optional.
+
+        Raises:
+            MtlplugError: the format, or this family of encoders, has no stock class.
+        """
+        raise MtlplugError(f"format {self.code} has no stock transformers class to export to")

@@ -1,0 +1,1 @@
+"""The shared encoder and the heads on it."""

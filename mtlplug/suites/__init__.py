@@ -1,0 +1,1 @@
+"""Suites that come with mtlplug: TOML files of tasks, groups and defaults."""
