@@ -1,0 +1,130 @@
+"""The options of a run, their defaults, and what may not change when a run is resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlplug.errors import MtlplugError, unknown
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+FREE_TO_CHANGE = ("output", "cache", "overwrite", "log_every", "data")
+"""Options that do not decide a run's result."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a user can set for a run; one field per command-line option.
+
+    The optimizer's defaults are those of transformers' Trainer, as Padmakumar et al. (2022),
+    appendix B.2 has them; batch size and patience are the paper's.
+
+    Attributes:
+        groups: expression over groups and tasks, for example "SL+C".
+        suite: name of a suite or path of its TOML file.
+        model: folder or hub id of the pretrained encoder.
+        data: folder the suite's relative paths start from.
+        output: the run's folder.
+        cache: folder of stored features, shared by runs.
+        seed: of the mix, the new heads and dropout.
+        precision: fp32, bf16 or fp16; None for what suits the machine.
+        batch_size: features of one optimizer step, over all ranks.
+        max_tokens: token budget of a micro-batch on one rank.
+        max_length: most tokens of a sequence, where its task does not say.
+        max_epochs: epochs over which the learning rate decays to zero.
+        patience: epochs without a better mean validation loss before stopping.
+        learning_rate: peak learning rate of AdamW.
+        warmup_ratio: share of all steps over which the learning rate rises.
+        weight_decay: AdamW's, on weights (not biases or normalisation).
+        gradient_clipping: largest norm of the gradient; 0 for none.
+        max_rows_per_task: most rows of each split; None for all.
+        deepspeed_config: a DeepSpeed JSON file; None for ours.
+        gradient_checkpointing: recompute activations in the backward pass.
+        log_every: steps between two lines of metrics.jsonl.
+        overwrite: throw away a run that is in the output folder.
+    """
+
+    groups: str = ""
+    suite: str = "demo"
+    model: str = ""
+    data: Path | None = None
+    output: Path = Path()
+    cache: Path = Path()
+    seed: int = 13
+    precision: str | None = None
+    batch_size: int = 128
+    max_tokens: int = 8192
+    max_length: int = 512
+    max_epochs: int = 10
+    patience: int = 3
+    learning_rate: float = 5e-5
+    warmup_ratio: float = 0.0
+    weight_decay: float = 0.0
+    gradient_clipping: float = 1.0
+    max_rows_per_task: int | None = None
+    deepspeed_config: Path | None = None
+    gradient_checkpointing: bool = False
+    log_every: int = 10
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "max_tokens", "max_length", "max_epochs", "log_every"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("patience", "weight_decay", "gradient_clipping", "seed"):
+            _at_least(name, getattr(self, name), 0)
+        if self.max_rows_per_task is not None:
+            _at_least("max_rows_per_task", self.max_rows_per_task, 1)
+        if not 0 < self.learning_rate < 1:
+            raise MtlplugError(
+                f"learning rate {self.learning_rate} is not between 0 and 1; "
+                "encoders are tuned at 1e-5 to 1e-3"
+            )
+        if not 0 <= self.warmup_ratio < 1:
+            raise MtlplugError(f"warmup ratio {self.warmup_ratio} is not between 0 and 1")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options as JSON-like values."""
+        return {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+
+def resolve(given: Mapping[str, Any], suite_defaults: Mapping[str, Any], where: str) -> RunConfig:
+    """A configuration from what was given, else the suite's defaults, else ours.
+
+    Raises:
+        MtlplugError: the suite sets a default that is no option or has the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(RunConfig)}
+    values: dict[str, Any] = {}
+    for name, value in suite_defaults.items():
+        if name not in fields:
+            raise MtlplugError(f"{where}: {unknown('default', name, fields)}")
+        values[name] = _typed(name, value, str(fields[name].type), where)
+    values.update({name: value for name, value in given.items() if value is not None})
+    return RunConfig(**values)
+
+
+def _typed(name: str, value: Any, kind: str, where: str) -> Any:
+    """A TOML value as the type its field has."""
+    if kind.startswith("float") and type(value) in (int, float):
+        return float(value)
+    if kind.startswith("Path") and isinstance(value, str):
+        return Path(value)
+    wanted = {"int": int, "str": str, "bool": bool}.get(kind.split(" ")[0])
+    if wanted is not None and type(value) is wanted:
+        return value
+    raise MtlplugError(f"{where}: default '{name}' is {value!r}; it should be of type {kind}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        option = name.replace("_", "-")
+        raise MtlplugError(f"--{option} is {value}; it must be {least} or more")

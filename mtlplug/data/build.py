@@ -1,0 +1,203 @@
+"""From tasks to stored features: prepare, encode and store every split, once.
+
+A store is keyed by a hash of all that decides its content, built by one process under a lock
+while others wait, and put in place by a rename, so that it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from mtlplug.data.sources import Source
+from mtlplug.data.store import META, STORE_VERSION, FeatureStore, FeatureWriter
+from mtlplug.data.tokens import Encode
+from mtlplug.errors import MtlplugError
+from mtlplug.formats import Row, Task, TaskFormat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task that is ready to train: its format, its facts learnt, its splits stored."""
+
+    task: Task
+    format: TaskFormat
+    stores: Mapping[str, FeatureStore]
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds and opens feature stores.
+
+    Attributes:
+        tokenizer: of the encoder that will read the features.
+        cache: folder for stores of all tasks and runs.
+        max_length: most tokens of a sequence where the task does not say.
+        limit: the longest sequence the encoder takes.
+        max_rows: most rows of a split; None for all.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    cache: Path
+    max_length: int
+    limit: int
+    max_rows: int | None = None
+
+    def build(self, task: Task, task_format: TaskFormat, splits: Sequence[str]) -> TaskData:
+        """Prepare a task and open the stores of these splits, making those that are missing.
+
+        Raises:
+            MtlplugError: rows cannot be read or used; nothing is left half written.
+        """
+        for split in splits:
+            if split not in task.sources:
+                known = ", ".join(task.sources) or "none"
+                raise MtlplugError(
+                    f"task '{task.name}' has no split '{split}' (it has: {known}); "
+                    "name its file in the suite"
+                )
+        length = self._length(task)
+        task = self.prepared(task, task_format)
+        stores = {split: self._store(task, task_format, split, length) for split in splits}
+        return TaskData(task, task_format, stores)
+
+    def encode(self, task: Task) -> Encode:
+        """The tokenizer service for one split of a task."""
+        return Encode(self.tokenizer, self._length(task))
+
+    def _length(self, task: Task) -> int:
+        length = int(task.options.get("max_length") or min(self.max_length, self.limit))
+        if not 8 <= length <= self.limit:
+            raise MtlplugError(
+                f"max_length {length} of task '{task.name}' is outside what the encoder takes "
+                f"(8 to {self.limit} tokens); change it in the suite or with --max-length"
+            )
+        return length
+
+    def prepared(self, task: Task, task_format: TaskFormat) -> Task:
+        """The task with the facts its format learns from the training rows."""
+        split = TRAIN if TRAIN in task.sources else next(iter(task.sources))
+        recipe = self._recipe(task, task_format, task.sources[split])
+        path = self.cache / "facts" / f"{task.name}-{_digest(recipe)}.json"
+        with _lock(path):
+            if path.exists():
+                facts = json.loads(path.read_text(encoding="utf-8"))
+            else:
+                facts = task_format.prepare(task, _rows(task, split, self.max_rows))
+                _write(path, json.dumps(facts, ensure_ascii=False))
+        labels = tuple(task.labels or facts.get("labels", ()))
+        return dataclasses.replace(task, facts=facts, labels=labels)
+
+    def _store(
+        self, task: Task, task_format: TaskFormat, split: str, length: int
+    ) -> FeatureStore:
+        recipe = self._recipe(task, task_format, task.sources[split]) | {
+            "store": STORE_VERSION,
+            "split": split,
+            "facts": task.facts,
+            "tokenizer": _tokenizer_digest(self.tokenizer),
+            "max_length": length,
+        }
+        folder = self.cache / "features" / f"{task.name}-{split}-{_digest(recipe)}"
+        with _lock(folder):
+            if not (folder / META).exists():
+                self._write_store(folder, task, task_format, split)
+        return FeatureStore(folder)
+
+    def _write_store(
+        self, folder: Path, task: Task, task_format: TaskFormat, split: str
+    ) -> None:
+        unfinished = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        encode = self.encode(task)
+        rows = _Counted(_rows(task, split, self.max_rows))
+        writer = FeatureWriter(unfinished, references=split != TRAIN)
+        try:
+            for feature in task_format.features(task, rows, encode):
+                writer.add(feature)
+            if not len(writer):
+                raise MtlplugError(
+                    f"split '{split}' of task '{task.name}' has no usable row "
+                    f"({rows.number} read); counted: {dict(encode.counts) or 'nothing'}"
+                )
+            writer.close({"rows": rows.number, "counts": dict(encode.counts)})
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        unfinished.rename(folder)
+
+    def _recipe(self, task: Task, task_format: TaskFormat, source: Source) -> dict[str, Any]:
+        return {
+            "format": [task_format.code, task_format.version, _code_digest(type(task_format))],
+            "options": dict(task.options),
+            "labels": list(task.labels),
+            "source": source.fingerprint(),
+            "max_rows": self.max_rows,
+        }
+
+
+class _Counted:
+    """Rows that count themselves as they are read."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self.number = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            self.number += 1
+            yield row
+
+
+def _rows(task: Task, split: str, limit: int | None) -> Iterator[Row]:
+    return task.sources[split].rows(limit)
+
+
+def _lock(path: Path) -> FileLock:
+    """A lock beside a file or folder that is about to be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MtlplugError(
+            f"cache folder {path.parent} cannot be made ({error.strerror}); "
+            "choose another with --cache"
+        ) from None
+    return FileLock(path.with_name(path.name + ".lock"))
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(path)
+
+
+def _digest(recipe: Mapping[str, Any]) -> str:
+    text = json.dumps(recipe, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    text = f"{type(tokenizer).__name__} {tokenizer.backend_tokenizer.to_str()}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _code_digest(cls: type) -> str:
+    """Hash of the module a format is written in: an author's edit builds features anew."""
+    try:
+        return hashlib.sha256(inspect.getsource(inspect.getmodule(cls) or cls).encode()).hexdigest()
+    except (OSError, TypeError):  # no source at hand, for example in an interactive session
+        return ""

@@ -1,0 +1,125 @@
+"""Parquet files and Hugging Face datasets, with class labels as names instead of numbers.
+
+`datasets` and `pyarrow` are imported where they are used: most runs read text files only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtlplug.data.readers import Record
+from mtlplug.data.text import unreadable
+from mtlplug.errors import MtlplugError
+
+if TYPE_CHECKING:
+    from mtlplug.data.sources import Source
+
+BATCH = 1024
+"""Rows turned into Python objects at once."""
+
+SAVED = ("state.json", "dataset_dict.json")
+"""Files that tell a folder written by `save_to_disk`."""
+
+
+def read_parquet(source: Source) -> Iterator[Record]:
+    """One record per row of a parquet file, read batch by batch."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(source.file)
+        features = _features(file.schema_arrow)
+        yield from _records(file.iter_batches(batch_size=BATCH), features, source.place)
+    except FileNotFoundError as error:
+        raise unreadable(source.file, error) from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise MtlplugError(
+            f"{source.file} cannot be read as parquet ({_first_line(error)}); copy it again, or "
+            "set another reader in the suite"
+        ) from None
+
+
+def read_hub(source: Source) -> Iterator[Record]:
+    """One record per row of a Hugging Face dataset: an id of the hub, or a local folder.
+
+    A dataset's own code is never run: `datasets` 4 and later loads data files only.
+    """
+    dataset = load(source)
+    batches = dataset.with_format("arrow").iter(batch_size=BATCH)
+    yield from _records(batches, dataset.features, source.place)
+
+
+def _records(batches: Iterable[Any], features: Mapping[str, Any], place: str) -> Iterator[Record]:
+    """Rows of arrow batches, with names in place of class-label numbers."""
+    labels = {column: names for column, feature in features.items() if (names := _names(feature))}
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for number, row in enumerate(rows, 1):
+        where = f"{place}, row {number}"
+        for column, names in labels.items():
+            row[column] = _label(row[column], names, f"{where}, column '{column}'")
+        yield row, where
+
+
+def load(source: Source) -> Any:
+    """The `datasets.Dataset` of one split.
+
+    Raises:
+        MtlplugError: it cannot be reached, or has no such configuration or split.
+    """
+    name = str(source.path or source.dataset)
+    return _load(name, source.config, source.revision, source.data_dir, source.split or "train")
+
+
+@lru_cache(maxsize=16)
+def _load(
+    name: str, config: str | None, revision: str | None, data_dir: str | None, split: str
+) -> Any:
+    import datasets
+
+    try:
+        if any((Path(name) / file).exists() for file in SAVED):
+            saved = datasets.load_from_disk(name)
+            return saved[split] if isinstance(saved, datasets.DatasetDict) else saved
+        return datasets.load_dataset(
+            name, name=config, revision=revision, data_dir=data_dir, split=split
+        )
+    except Exception as error:  # the loader raises dozens of types, of several packages
+        raise MtlplugError(
+            f"dataset {name}, split {split} cannot be loaded ({type(error).__name__}: "
+            f"{_first_line(error)}); check its name, config, revision and the network, or name a "
+            "local file in the suite"
+        ) from None
+
+
+def _features(schema: Any) -> Mapping[str, Any]:
+    """The `datasets` features a parquet schema carries, where it names class labels."""
+    if b"ClassLabel" not in (schema.metadata or {}).get(b"huggingface", b""):
+        return {}
+    import datasets
+
+    features: Mapping[str, Any] = datasets.Features.from_arrow_schema(schema)
+    return features
+
+
+def _names(feature: Any) -> list[str] | None:
+    """Names of a class label, also inside lists; None for other features."""
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    return list(feature.names) if hasattr(feature, "int2str") else None
+
+
+def _label(value: Any, names: list[str], where: str) -> Any:
+    if isinstance(value, list):
+        return [_label(item, names, where) for item in value]
+    if value is None or value == -1:  # the hub's mark for a test row without a label
+        return None
+    if not 0 <= value < len(names):
+        raise MtlplugError(f"{where}: class {value} has no name; there are {len(names)} names")
+    return names[value]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")

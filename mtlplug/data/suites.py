@@ -1,0 +1,238 @@
+"""Suites: TOML files of tasks, groups and defaults.
+
+The format, by example::
+
+    name = "mine"                       # default: the file's name
+    title = "Two tasks about biology"
+
+    [defaults]                          # of a run; keys are command-line options
+    batch_size = 64
+
+    [groups]                            # names of tasks or groups, or patterns such as "bio_*"
+    bio = ["bio_ner", "hub_ner"]        # the pretrain tasks of a format are a group anyway
+
+    [tasks.bio_ner]
+    format = "SL"                       # code of an installed task format
+    role = "pretrain"                   # pretrain (default), target or extra (only when named)
+    train = "bio/train.conll.gz"        # relative to --data, else to this file
+    valid = "bio/valid.conll.gz"
+    test = { path = "bio/test.txt", reader = "conll", encoding = "cp1252" }
+    splits = { tweets = "bio/tweets.conll" }          # splits of other names
+    columns = { tokens = 0, tags = -1 } # the format's column = the file's own
+    labels = ["O", "B-GENE", "I-GENE"]  # default: learnt from the training rows
+    metric = "f1"                       # default: the format's headline
+    weight = 2.0                        # factor on the loss
+    options = { max_length = 256 }      # the format's; every task has max_length (tokens)
+    info = { language = "en", licence = "CC0" }       # anything, for people
+
+    [tasks.hub_ner]
+    format = "SL"
+    dataset = "someone/some_ner"        # a Hugging Face dataset
+    revision = "FULL COMMIT ID"
+    columns = { tokens = "words", tags = "ner_tags" }
+    train = { split = "train" }
+    valid = { split = "validation" }
+
+A split is a path, or a table with the settings of `mtlplug.data.sources.Source`; every setting
+but `path` and `split` may also stand at the task and is then for all its splits.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import mtlplug.suites
+from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
+from mtlplug.data.tasks import ROLES, task_from_table
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import Task, TaskFormat
+
+DEMO = "demo"
+SUITE_KEYS: Types = {
+    "name": (str,), "title": (str,), "defaults": (dict,), "groups": (dict,), "tasks": (dict,),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks, named sets of them, and defaults of runs.
+
+    Attributes:
+        name: short name.
+        title: for people.
+        tasks: by name, in the order of the file.
+        groups: names of tasks by group: one group per installed format, of its pretrain tasks,
+            and those of the file.
+        defaults: of command-line options, with underscores.
+        info: what the file says about each task for people.
+        path: the file.
+    """
+
+    name: str
+    title: str
+    tasks: Mapping[str, Task]
+    groups: Mapping[str, tuple[str, ...]]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: Path | None = None
+
+    def select(self, expression: str) -> list[Task]:
+        """The tasks of an expression such as `SL+C`, each once, in the suite's order.
+
+        Terms are groups or single tasks.
+
+        Raises:
+            MtlplugError: a term is missing or unknown, or is a group without tasks.
+        """
+        chosen: set[str] = set()
+        for term in (part.strip() for part in expression.split("+")):
+            if not term:
+                raise MtlplugError(
+                    f"'{expression}' lacks a group; write groups or tasks joined by '+', "
+                    "for example SL+C"
+                )
+            names = (term,) if term in self.tasks else self.groups.get(term)
+            if names is None:
+                groups = ", ".join(sorted(group for group, names in self.groups.items() if names))
+                raise MtlplugError(
+                    f"unknown group '{term}' in '{expression}'"
+                    f"{did_you_mean(term, [*self.groups, *self.tasks])}; suite '{self.name}' has "
+                    f"the groups {groups or '(none)'}, and single tasks may be named"
+                )
+            if not names:
+                raise MtlplugError(
+                    f"group '{term}' of suite '{self.name}' has no task of role pretrain; name "
+                    "tasks one by one, or choose another suite with --suite"
+                )
+            chosen.update(names)
+        return [task for name, task in self.tasks.items() if name in chosen]
+
+
+def known_suites() -> list[str]:
+    """Names of the suites that come with mtlplug as files (`demo` is made when asked for)."""
+    return sorted(path.stem for path in _builtin().glob("*.toml"))
+
+
+def load_suite(
+    name_or_path: str, formats: Mapping[str, TaskFormat], data_dir: Path | None = None
+) -> Suite:
+    """Load a suite: `demo`, one that comes with mtlplug, or any TOML file.
+
+    Args:
+        name_or_path: name of a suite, or path of a file.
+        formats: the installed formats by code.
+        data_dir: folder that relative paths start from; the file's own where None. The demo
+            suite brings its own data.
+
+    Raises:
+        MtlplugError: there is no such suite, or it says something that is unknown or wrong.
+    """
+    path = _find(name_or_path)
+    table = _parsed(path)
+    check_table(table, SUITE_KEYS, str(path))
+    base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
+    if not base.is_dir():
+        raise MtlplugError(f"data folder {base} does not exist; give another with --data")
+    tables: dict[str, Any] = table.get("tasks", {})
+    if not tables:
+        raise MtlplugError(f"{path} has no tasks; add a table [tasks.NAME]")
+    tasks: dict[str, Task] = {}
+    for name, values in tables.items():
+        check_name("task", name, str(path))
+        where = f"{path}: task '{name}'"
+        check_table({name: values}, {name: (dict,)}, str(path))
+        tasks[name] = task_from_table(name, values, formats, base, where)
+    return Suite(
+        name=table.get("name", path.stem),
+        title=table.get("title", ""),
+        tasks=tasks,
+        groups=_groups(table.get("groups", {}), tasks, formats, str(path)),
+        defaults={key.replace("-", "_"): v for key, v in table.get("defaults", {}).items()},
+        info={name: values.get("info", {}) for name, values in tables.items()},
+        path=path,
+    )
+
+
+def _builtin() -> Path:
+    return Path(mtlplug.suites.__path__[0])
+
+
+def _find(name: str) -> Path:
+    if name == DEMO:
+        from mtlplug.demo.generate import demo_suite_path
+
+        return demo_suite_path()
+    if name in known_suites():
+        return _builtin() / f"{name}.toml"
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        raise MtlplugError(f"suite file {path} does not exist; give a TOML file with --suite")
+    raise MtlplugError(f"{unknown('suite', name, [DEMO, *known_suites()])}, or a TOML file")
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise MtlplugError(f"{path} is bad TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise MtlplugError(f"{path} is not UTF-8, which TOML files are; save it as UTF-8") from None
+    except OSError as error:
+        raise MtlplugError(f"suite file {path} cannot be read ({error.strerror})") from None
+
+
+def _groups(
+    table: Mapping[str, Any],
+    tasks: Mapping[str, Task],
+    formats: Mapping[str, TaskFormat],
+    where: str,
+) -> dict[str, tuple[str, ...]]:
+    """The groups of formats and those of the file, as names of tasks in the suite's order."""
+    groups: dict[str, tuple[str, ...]] = {
+        code: tuple(t.name for t in tasks.values() if t.format == code and t.role == ROLES[0])
+        for code in formats
+    }
+    for name in [*table, *formats]:
+        check_name("group", name, where)
+        if name in tasks or (name in table and name in formats):
+            owner = "a task" if name in tasks else "the group of a task format"
+            raise MtlplugError(f"{where}: group '{name}' has the name of {owner}; rename it")
+    for name in table:
+        members = set(_members(name, table, groups, tasks, f"{where}: group '{name}'", ()))
+        groups[name] = tuple(task for task in tasks if task in members)
+    return groups
+
+
+def _members(
+    name: str,
+    table: Mapping[str, Any],
+    groups: Mapping[str, tuple[str, ...]],
+    tasks: Mapping[str, Task],
+    where: str,
+    inside: tuple[str, ...],
+) -> Iterator[str]:
+    """Names of the tasks a group of the file holds, groups inside it followed."""
+    if name in inside:
+        raise MtlplugError(f"{where} holds itself: {' -> '.join([*inside, name])}")
+    members = table[name]
+    if not isinstance(members, list) or not members or not all(type(m) is str for m in members):
+        raise MtlplugError(f"{where} must be a list of names; group '{name}' is {members!r:.60}")
+    for member in members:
+        matching = [task for task in tasks if fnmatchcase(task, member)]
+        if member in table:
+            yield from _members(member, table, groups, tasks, where, (*inside, name))
+        elif member in groups or matching:
+            yield from groups.get(member, matching)
+        else:
+            known = [*tasks, *groups, *table]
+            raise MtlplugError(
+                f"{where} names '{member}', which is no task, group or pattern of one"
+                f"{did_you_mean(member, known)}; tasks: {', '.join(tasks)}"
+            )

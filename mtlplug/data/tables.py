@@ -1,0 +1,64 @@
+"""Checks of what users write in TOML tables: keys, types and names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mtlplug.errors import MtlplugError
+
+Types = Mapping[str, tuple[type, ...]]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+TYPE_NAMES = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
+
+
+def check_table(table: Mapping[str, Any], types: Types, where: str) -> None:
+    """Refuse unknown keys and values of another type than the key's.
+
+    Raises:
+        MtlplugError: names `where`, the key, and the key that may be meant.
+    """
+    for key, value in table.items():
+        if key not in types:
+            raise MtlplugError(
+                f"{where}: unknown key '{key}'{did_you_mean(key, types)}; "
+                f"known: {', '.join(sorted(types))}"
+            )
+        if type(value) not in types[key]:
+            wanted = " or ".join(TYPE_NAMES.get(kind, kind.__name__) for kind in types[key])
+            raise MtlplugError(f"{where}: {key} is {value!r:.60}; it should be {wanted}")
+
+
+def check_name(kind: str, name: str, where: str) -> None:
+    """Refuse names that cannot stand in an expression (`SL+C`) or in the name of a file.
+
+    Raises:
+        MtlplugError: the name has other characters than those of `NAME`, or two dots in a row.
+    """
+    if not NAME.fullmatch(name) or ".." in name:
+        raise MtlplugError(
+            f"{where}: {kind} '{name}' is no usable name; take letters, digits, '_', '-' and "
+            "single dots, beginning with a letter or digit"
+        )
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` where a known name is close, else nothing.
+
+    >>> did_you_mean("sl", ["SL", "QA"])
+    " (did you mean 'SL'?)"
+    """
+    names = list(known)
+    same = [name for name in names if name.casefold() == value.casefold()]
+    close = same or difflib.get_close_matches(value, names, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

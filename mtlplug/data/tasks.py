@@ -1,0 +1,125 @@
+"""From a task's table in a suite file to a `Task`, with everything in it checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlplug.data.sources import Source
+from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import Task, TaskFormat
+
+ROLES = ("pretrain", "target", "extra")
+SPLITS = ("train", "valid", "test")
+NUMBER = (int, float)
+TEXT = (str,)
+
+SHARED_KEYS: Types = {
+    "reader": TEXT, "columns": (dict,), "header": (bool,), "quoting": TEXT, "encoding": TEXT,
+    "separator": TEXT, "dataset": TEXT, "revision": TEXT, "data_dir": TEXT, "config": TEXT,
+}  # fmt: skip
+SPLIT_KEYS: Types = {**SHARED_KEYS, "path": TEXT, "split": TEXT}
+TASK_KEYS: Types = {
+    **SHARED_KEYS, "format": TEXT, "role": TEXT, "labels": (list,), "metric": TEXT,
+    "weight": NUMBER, "options": (dict,), "info": (dict,), "splits": (dict,),
+    **dict.fromkeys(SPLITS, (str, dict)),
+}  # fmt: skip
+HUB_KEYS = ("dataset", "revision", "data_dir", "config")
+
+
+def task_from_table(
+    name: str, table: dict[str, Any], formats: Mapping[str, TaskFormat], base: Path, where: str
+) -> Task:
+    """The task that a table `[tasks.NAME]` describes (see `mtlplug.data.suites`).
+
+    Args:
+        name: of the task.
+        table: what the file says.
+        formats: the installed formats by code.
+        base: folder that relative paths start from.
+        where: file and task, for messages.
+
+    Raises:
+        MtlplugError: a key, column, option or format is unknown, or a value is wrong.
+    """
+    check_table(table, TASK_KEYS, where)
+    code, role, weight = table.get("format"), table.get("role", ROLES[0]), table.get("weight", 1.0)
+    if code is None:
+        raise MtlplugError(f'{where} has no format; add format = "CODE" of an installed one')
+    if code not in formats:
+        raise MtlplugError(
+            f"{where}: no task format '{code}' is installed{did_you_mean(code, formats)}; "
+            f"installed: {', '.join(sorted(formats)) or 'none'}"
+        )
+    if role not in ROLES:
+        raise MtlplugError(f"{where}: {unknown('role', role, ROLES)}")
+    if not 0 < weight < math.inf:
+        raise MtlplugError(f"{where}: weight is {weight}; it must be above 0")
+    labels = table.get("labels", [])
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        raise MtlplugError(f"{where}: labels must be different strings")
+    return Task(
+        name=name,
+        format=code,
+        sources=dict(_sources(table, formats[code], base, where)),
+        labels=tuple(labels),
+        options=_options(table.get("options", {}), formats[code], where),
+        metric=table.get("metric"),
+        role=role,
+        weight=float(weight),
+    )
+
+
+def _sources(
+    table: Mapping[str, Any], task_format: TaskFormat, base: Path, where: str
+) -> Iterator[tuple[str, Source]]:
+    """The splits of a task: train, valid and test first."""
+    shared = {key: value for key, value in table.items() if key in SHARED_KEYS}
+    splits = {split: table[split] for split in SPLITS if split in table}
+    others = table.get("splits", {})
+    if double := splits.keys() & others.keys():
+        raise MtlplugError(f"{where} gives split '{min(double)}' twice; remove one")
+    splits |= others
+    if not splits:
+        raise MtlplugError(f'{where} has no split; add train = "PATH" and valid = "PATH"')
+    for split, value in splits.items():
+        check_name("split", split, where)
+        check_table({split: value}, {split: (str, dict)}, where)
+        own = {"path": value} if isinstance(value, str) else value
+        place = f"{where}, split '{split}'"
+        check_table(own, SPLIT_KEYS, place)
+        settings = {**shared, **own}
+        if "path" in own:
+            settings = {key: v for key, v in shared.items() if key not in HUB_KEYS} | own
+            settings["path"] = base / Path(own["path"]).expanduser()
+        _check_columns(settings.get("columns", {}), task_format, place)
+        try:
+            yield split, Source(**settings)
+        except MtlplugError as error:
+            raise MtlplugError(f"{place}: {error}") from None
+
+
+def _check_columns(columns: Mapping[str, Any], task_format: TaskFormat, where: str) -> None:
+    if task_format.columns:
+        types = dict.fromkeys(task_format.columns, (str, int, list))
+        check_table(columns, types, f"{where}, columns of format {task_format.code}")
+    for name, value in columns.items():
+        several = value if isinstance(value, list) else [value]
+        if not several or not all(type(column) in (str, int) for column in several):
+            raise MtlplugError(
+                f"{where}: column {name} is {value!r}; it should be the name or number of the "
+                "file's column, or a list of them"
+            )
+
+
+def _options(given: Mapping[str, Any], task_format: TaskFormat, where: str) -> dict[str, Any]:
+    """The format's options with this task's values, plus `max_length` where it is given."""
+    types: dict[str, tuple[type, ...]] = {"max_length": (int,)}
+    for name, default in task_format.options.items():
+        kinds = {float: NUMBER, tuple: (list,), type(None): (str, int, float, bool, list)}
+        types[name] = kinds.get(type(default), (type(default),))
+    check_table(given, types, f"{where}, options of format {task_format.code}")
+    return {**task_format.options, **given}

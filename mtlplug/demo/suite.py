@@ -1,0 +1,129 @@
+"""The suite file of the demo, and how many examples its tasks have."""
+
+from __future__ import annotations
+
+SIZES = {
+    "people": (900, 150),
+    "places": (900, 150),
+    "orders": (900, 150),
+    "fairs": (150, 100),
+    "almanac": (400, 60),
+    "letters": (400, 60),
+    "guide": (80, 40),
+    "mood": (900, 150),
+    "topics": (900, 150),
+    "answers": (1200, 200),
+    "mail": (150, 100),
+}
+"""Training and validation examples of each task; for QA contexts, with three questions each
+(`guide` four)."""
+
+SUITE = """\
+# A small invented world in eleven tasks. Its tokenizer and encoder lie in `model`.
+name = "demo"
+title = "An invented valley: its towns, people and companies"
+
+[defaults]
+model = "model"
+learning_rate = 1e-3
+max_epochs = 12
+max_length = 128
+
+[groups]
+towns = ["places", "almanac", "topics"]    # all formats, one subject
+trade = ["orders", "letters", "mood"]
+
+# Sequence labelling: names of people, places and companies in the news; tags in IOB2
+[tasks.people]
+format = "SL"
+role = "pretrain"
+train = "people/train.conll"
+valid = "people/valid.conll"
+columns = { tokens = 0, tags = 1 }
+
+# Towns, rivers, hills and years in a guide book; three columns with blanks, tags in IOB1
+[tasks.places]
+format = "SL"
+role = "pretrain"
+train = "places/train.conll"
+valid = "places/valid.conll"
+columns = { tokens = 1, tags = 2 }
+
+# What, how much, for whom, where and when, in orders to a shop; tag first, tags in BILOU
+[tasks.orders]
+format = "SL"
+role = "pretrain"
+train = "orders/train.conll"
+valid = "orders/valid.conll"
+columns = { tokens = 1, tags = 0 }
+
+# Programmes of fairs; tags without prefix
+[tasks.fairs]
+format = "SL"
+role = "target"
+train = "fairs/train.conll"
+valid = "fairs/valid.conll"
+columns = { tokens = 0, tags = 1 }
+
+# Question answering: articles about towns, companies and people; SQuAD 1.1
+[tasks.almanac]
+format = "QA"
+role = "pretrain"
+train = "almanac/train.json"
+valid = "almanac/valid.json"
+reader = "squad"
+[tasks.almanac.options]
+stride = 32
+
+# Letters of travellers; MRQA
+[tasks.letters]
+format = "QA"
+role = "pretrain"
+train = "letters/train.jsonl.gz"
+valid = "letters/valid.jsonl.gz"
+reader = "mrqa"
+[tasks.letters.options]
+stride = 32
+
+# Articles about events, with questions that have no answer; SQuAD 2.0
+[tasks.guide]
+format = "QA"
+role = "target"
+train = "guide/train.json"
+valid = "guide/valid.json"
+reader = "squad"
+[tasks.guide.options]
+stride = 32
+
+# Classification: was the guest pleased (1) or not (0)? A table as GLUE writes it
+[tasks.mood]
+format = "C"
+role = "pretrain"
+train = "mood/train.tsv"
+valid = "mood/valid.tsv"
+columns = { text = "sentence", label = "label" }
+
+# What is a line of news about?
+[tasks.topics]
+format = "C"
+role = "pretrain"
+train = "topics/train.jsonl"
+valid = "topics/valid.jsonl"
+columns = { text = "line", label = "topic" }
+
+# Does the sentence answer the question?
+[tasks.answers]
+format = "C"
+role = "pretrain"
+train = "answers/train.csv"
+valid = "answers/valid.csv"
+columns = { text = "question", text_pair = "sentence", label = "answered" }
+
+# What does a letter to the town hall want?
+[tasks.mail]
+format = "C"
+role = "target"
+train = "mail/train.jsonl"
+valid = "mail/valid.jsonl"
+columns = { text = "letter", label = "kind" }
+"""

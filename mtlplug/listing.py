@@ -1,0 +1,136 @@
+"""What `mtlplug tasks`, `mtlplug inspect` and `mtlplug plugins` print."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlplug.data.build import TaskData
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import Feature, Task
+from mtlplug.plugin_manager import load_plugins
+from mtlplug.workspace import open_workspace
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts of what was cut, dropped or repaired, as a phrase."""
+    return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
+
+
+def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
+    """Print the tasks of a suite: rows of each split, labels, lengths in tokens, repairs.
+
+    Raises:
+        MtlplugError: a task cannot be loaded.
+    """
+    workspace = open_workspace(options)
+    suite, builder = workspace.suite, workspace.builder()
+    tasks = suite.select(groups) if groups else list(suite.tasks.values())
+    table = Table(title=f"suite {suite.name}: {suite.title}", title_justify="left")
+    for column in ("task", "format", "role", "rows"):
+        table.add_column(column)
+    for column in ("labels", "features", "median tokens", "99 % tokens"):
+        table.add_column(column, justify="right")
+    table.add_column("cut, dropped, repaired")
+    console = Console()
+    with console.status("reading tasks") as status:
+        for task in tasks:
+            status.update(f"reading {task.name}")
+            task_format = workspace.plugins.formats[task.format]
+            table.add_row(*_row(builder.build(task, task_format, list(task.sources))))
+    console.print(table)
+    for name, members in suite.groups.items():
+        console.print(f"group {name}: {', '.join(members)}", highlight=False)
+
+
+def _row(data: TaskData) -> list[str]:
+    first = next(iter(data.stores.values()))
+    store = data.stores.get("train", first)
+    counts: dict[str, int] = {}
+    for each in data.stores.values():
+        for what, number in each.meta["counts"].items():
+            counts[what] = counts.get(what, 0) + number
+    return [
+        data.task.name,
+        data.task.format,
+        data.task.role,
+        ", ".join(f"{split} {each.meta['rows']:,}" for split, each in data.stores.items()),
+        str(len(data.task.labels) or "-"),
+        f"{len(store):,}",
+        f"{np.median(store.lengths_N):.0f}",
+        f"{np.percentile(store.lengths_N, 99):.0f}",
+        counted(counts) or "-",
+    ]
+
+
+def inspect_task(name: str, split: str, number: int, options: Mapping[str, Any]) -> None:
+    """Print rows of a task as the model sees them: tokens, reads and targets.
+
+    Raises:
+        MtlplugError: the suite has no such task, or the task no such split.
+    """
+    workspace = open_workspace(options)
+    if name not in workspace.suite.tasks:
+        raise unknown("task", name, workspace.suite.tasks)
+    task = workspace.suite.tasks[name]
+    task_format = workspace.plugins.formats[task.format]
+    if split not in task.sources:
+        raise MtlplugError(
+            f"task '{name}' has no split '{split}'; it has: {', '.join(task.sources)}"
+        )
+    builder = workspace.builder()
+    task = builder.prepared(task, task_format)
+    console = Console()
+    for row in islice(task.sources[split].rows(), number):
+        console.rule(escape(row.where), align="left")
+        for key, value in row.items():
+            console.print(f"[bold]{key}[/bold]  {escape(_short(value))}", highlight=False)
+        encode = builder.encode(task)
+        for index, feature in enumerate(task_format.features(task, [row], encode)):
+            console.print(f"[bold]feature {index + 1}[/bold]", highlight=False)
+            _print_feature(console, task, feature)
+        if encode.counts:
+            console.print(f"counted: {counted(encode.counts)}", highlight=False)
+
+
+def _print_feature(console: Console, task: Task, feature: Feature) -> None:
+    """Tokens with what is read marked, then the target."""
+    tokens = [token for sequence in feature.sequences for token in sequence.tokens]
+    reads = set(np.asarray(feature.reads).tolist())
+    marked = " ".join(
+        f"[reverse]{escape(token)}[/reverse]" if place in reads else f"[dim]{escape(token)}[/dim]"
+        for place, token in enumerate(tokens)
+    )
+    target = np.asarray(feature.target)
+    named = ""
+    if task.labels and target.dtype.kind == "i":
+        names = [task.labels[i] if 0 <= i < len(task.labels) else "-" for i in target.tolist()]
+        named = f" = {escape(' '.join(names))}"
+    console.print(f"  tokens ({len(tokens)})  {marked}", highlight=False)
+    console.print(f"  reads  ({len(reads)})  {np.asarray(feature.reads).tolist()}", highlight=False)
+    console.print(f"  target  {target.tolist()}{named}", highlight=False)
+
+
+def _short(value: Any, most: int = 600) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
+
+
+def list_plugins() -> None:
+    """Print the installed plugins, the formats they bring, and what is wrong with the broken."""
+    found = load_plugins()
+    table = Table(title="plugins", title_justify="left")
+    for column in ("plugin", "distribution", "version", "formats", "status"):
+        table.add_column(column)
+    for plugin in found.plugins:
+        titles = [f"{code} ({found.formats[code].title})" for code in plugin.formats]
+        values = dataclasses.astuple(plugin)
+        table.add_row(*values[:3], ", ".join(titles) or "-", plugin.error or "ok")
+    Console().print(table)

@@ -1,0 +1,120 @@
+"""One shared encoder and one head per task, in one forward pass over a mixed micro-batch.
+
+Shapes: T tokens, D hidden width, R rows of one head, B features of one task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from mtlplug.batching.packing import MicroBatch, TaskRows
+from mtlplug.errors import MtlplugError
+from mtlplug.formats import Task, TaskFormat
+from mtlplug.model.encoder import Encoder
+from mtlplug.ragged import Splits
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives.
+
+    Attributes:
+        loss: the micro-batch's share in the mean loss of the batch, 0-dimensional.
+        losses: for each task present the loss of each of its features, (B,), detached.
+        scores: for each task present what its head gave, float32, detached.
+    """
+
+    loss: Tensor
+    losses: Mapping[int, Tensor]
+    scores: Mapping[int, Any]
+
+
+class MultiTaskModel(nn.Module):
+    """The encoder, the heads and their losses.
+
+    Args:
+        encoder: the shared encoder.
+        tasks: the tasks, prepared; their order is the order of the heads.
+        formats: the format of each task.
+        read_counts: for each task the number of rows some feature of it reads; a head without
+            rows in a micro-batch runs on that many rows of zeros.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Sequence[Task],
+        formats: Sequence[TaskFormat],
+        read_counts: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tasks = tuple(tasks)
+        self.formats = tuple(formats)
+        self.read_counts = tuple(read_counts)
+        self.heads = nn.ModuleList(
+            task_format.head(task, encoder.hidden_size)
+            for task, task_format in zip(tasks, formats, strict=True)
+        )
+
+    def forward(self, batch: MicroBatch) -> Output:
+        """Run the encoder once, then all heads in one fixed order.
+
+        Every rank calls every head in every pass: a head that sits out would leave its
+        parameters without a gradient on this rank alone, and ZeRO then reduces the wrong
+        pieces together without an error.
+        """
+        hidden_TD = self.encoder(batch.stream)
+        loss = hidden_TD.new_zeros((), dtype=torch.float32)
+        losses: dict[int, Tensor] = {}
+        scores: dict[int, Any] = {}
+        for number, head in enumerate(self.heads):
+            rows = batch.tasks.get(number)
+            if rows is None:
+                if torch.is_grad_enabled():
+                    loss = loss + self._absent(number, hidden_TD)
+                continue
+            scores[number] = tree_map(_float, head(hidden_TD[rows.reads_R], rows.splits))
+            losses[number] = self._losses(number, scores[number], rows)
+            loss = loss + (losses[number] * rows.weights_B).sum()
+        return Output(
+            loss,
+            {number: each.detach() for number, each in losses.items()},
+            {number: tree_map(_detached, each) for number, each in scores.items()},
+        )
+
+    def _losses(self, number: int, scores: Any, rows: TaskRows) -> Tensor:
+        losses_B = self.formats[number].loss(scores, rows.targets, rows.splits)
+        if losses_B.shape != (len(rows.splits),):
+            raise MtlplugError(
+                f"format {self.formats[number].code} returned losses of shape "
+                f"{tuple(losses_B.shape)} for {len(rows.splits)} features of task "
+                f"'{self.tasks[number].name}'; a format's loss is one number per feature"
+            )
+        return losses_B.float()
+
+    def _absent(self, number: int, hidden_TD: Tensor) -> Tensor:
+        """An exact zero that still gives every parameter of the head a gradient of zero."""
+        count = self.read_counts[number]
+        rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]))
+        splits = Splits.of([count]).to(hidden_TD.device)
+        scores = self.heads[number](rows_RD, splits)
+        return torch.stack([leaf.float().sum() for leaf in _tensors(scores)]).sum() * 0.0
+
+
+def _tensors(scores: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(scores) if isinstance(leaf, Tensor)]
+
+
+def _float(leaf: Any) -> Any:
+    return leaf.float() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf

@@ -1,0 +1,136 @@
+"""The folder of a run: what is in it, and whether a run may use it.
+
+    run.json        everything resolved: options, tasks, labels, versions, DeepSpeed configuration
+    metrics.jsonl   one line per logged step and per evaluation
+    checkpoints/    what a resumed run goes on from
+    best/           weights of the best epoch so far
+    encoder/        the result; opens with AutoModel.from_pretrained
+    heads/          one safetensors file per task
+    report.json     scores, cost; written last, so its presence means the run is complete
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlplug.errors import MtlplugError
+
+
+class RunFolder:
+    """Reads and writes a run's folder. Files appear whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best"
+        self.encoder = path / "encoder"
+        self.heads = path / "heads"
+
+    def claim(self, run: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Make the folder ours, or go on with the run in it where it is the same run.
+
+        Raises:
+            MtlplugError: it holds another run, or files that are no run, or cannot be written.
+        """
+        if overwrite and (self.path / "run.json").exists():
+            shutil.rmtree(self.path)
+        self.check(run)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write("run.json", run)
+        except OSError as error:
+            raise MtlplugError(
+                f"output folder {self.path} cannot be written ({error.strerror}); "
+                "choose another with --output"
+            ) from None
+
+    def check(self, run: Mapping[str, Any]) -> None:
+        """Refuse a folder that holds another run, or files that are no run."""
+        if self.path.exists() and not self.path.is_dir():
+            raise MtlplugError(f"output {self.path} is a file; choose a folder with --output")
+        there = self.read("run.json")
+        if there is None:
+            if self.path.exists() and any(self.path.iterdir()):
+                raise MtlplugError(
+                    f"output folder {self.path} is not empty and holds no run of mtlplug; "
+                    "choose another with --output"
+                )
+            return
+        changed = [
+            f"{key}: {there.get('decides', {}).get(key)!r} there, {value!r} now"
+            for key, value in run["decides"].items()
+            if there.get("decides", {}).get(key) != json.loads(json.dumps(value))
+        ]
+        if changed:
+            raise MtlplugError(
+                f"output folder {self.path} holds another run ({'; '.join(changed)}); "
+                "choose another with --output, or start over with --overwrite"
+            )
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the folder; None where there is none.
+
+        Raises:
+            MtlplugError: it is no JSON.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, OSError) as error:
+            raise MtlplugError(
+                f"{path} cannot be read ({error}); remove the folder or choose another with --output"
+            ) from None
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file of the folder, by a rename."""
+        path = self.path / name
+        unfinished = path.with_name(path.name + ".tmp")
+        unfinished.write_text(
+            json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
+        unfinished.replace(path)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def rewind_log(self, epochs: int) -> None:
+        """Keep the lines of the first `epochs` epochs: what came after is done again."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _epoch(line) < epochs]
+            unfinished = path.with_name(path.name + ".tmp")
+            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            unfinished.replace(path)
+
+    def replace(self, unfinished: Path, final: Path) -> None:
+        """Put a finished folder in the place of an older one."""
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        if final.exists():
+            old = final.with_name(final.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+            unfinished.rename(final)
+            shutil.rmtree(old)
+        else:
+            unfinished.rename(final)
+
+
+def _epoch(line: str) -> float:
+    """The epoch of a line of metrics.jsonl; infinite where it was cut off while written."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, KeyError):
+        return float("inf")

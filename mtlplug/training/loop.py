@@ -1,0 +1,166 @@
+"""The training loop: start reading here."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mtlplug.batching.loader import Loader, Step
+from mtlplug.batching.mixing import Pool
+from mtlplug.config import RunConfig
+from mtlplug.errors import MtlplugError
+from mtlplug.training.distributed import World
+from mtlplug.training.engine import Engine
+from mtlplug.training.evaluation import Evaluator, mean_loss
+from mtlplug.training.folder import RunFolder
+from mtlplug.training.progress import Display
+from mtlplug.training.stopping import EarlyStopping
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclass
+class Progress:
+    """How far a run is: what a checkpoint keeps beside the engine's own state.
+
+    Attributes:
+        epoch: epochs done.
+        stopping: state of the stopping rule.
+        untrained: scores before the first step.
+        first: scores of the first epoch.
+        best: scores of the best epoch so far.
+        seconds: time spent in training and evaluation.
+        tokens: tokens trained on.
+        skipped: steps skipped for an overflow in fp16.
+    """
+
+    stopping: EarlyStopping
+    epoch: int = 0
+    untrained: Scores = field(default_factory=dict)
+    first: Scores = field(default_factory=dict)
+    best: Scores = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    tokens: int = 0
+    skipped: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """As JSON-like values."""
+        return {**vars(self), "stopping": self.stopping.state()}
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Progress:
+        """From `state()`."""
+        return cls(**{**state, "stopping": EarlyStopping(**state["stopping"])})
+
+
+@dataclass
+class Training:
+    """One run: what it trains with and how far it is."""
+
+    config: RunConfig
+    world: World
+    engine: Engine
+    pool: Pool
+    loader: Loader
+    evaluate: Evaluator
+    folder: RunFolder
+    display: Display
+    progress: Progress
+
+    def run(self) -> None:
+        """Train until the stopping rule or the last epoch; the best weights are in `best/`."""
+        if not self.progress.untrained:
+            self.progress.untrained = self._evaluate()
+            self._log(epoch=-1, event="untrained", scores=self.progress.untrained)
+        while self.progress.epoch < self.config.max_epochs and not self.progress.stopping.stop:
+            self._train_epoch()
+            self._end_epoch(self._evaluate())
+
+    def _train_epoch(self) -> None:
+        epoch = self.progress.epoch
+        meter = Meter(self.world)
+        started = time.perf_counter()
+        for number, step in enumerate(self.loader.steps(self.pool.epoch(epoch)), start=1):
+            meter.add(step, self.engine.step(step))
+            if number % self.config.log_every == 0 or number == self.pool.steps_per_epoch:
+                self._report(epoch * self.pool.steps_per_epoch + number, meter)
+        self.progress.seconds["training"] += time.perf_counter() - started
+
+    def _report(self, step: int, meter: Meter) -> None:
+        """Say and log the mean loss of the last steps."""
+        loss, tokens, speed = meter.read()
+        self.progress.tokens += tokens
+        self.progress.skipped = self.engine.skipped_steps
+        if not math.isfinite(loss) and self.engine.precision != "fp16":
+            raise MtlplugError(
+                f"the loss is {loss} at step {step}; lower --learning-rate "
+                f"(now {self.config.learning_rate}) or look at the data"
+            )
+        self._log(
+            epoch=self.progress.epoch,
+            event="step",
+            step=step,
+            loss=loss,
+            learning_rate=self.engine.learning_rate,
+            gradient_norm=self.engine.gradient_norm,
+            tokens_per_second=round(speed),
+        )
+        if self.world.main:
+            self.display.step(self.progress.epoch, step, loss, speed)
+
+    def _end_epoch(self, scores: Scores) -> None:
+        """Note the scores, keep the best weights, write a checkpoint."""
+        progress, epoch = self.progress, self.progress.epoch
+        loss = mean_loss(scores)
+        if epoch == 0:
+            progress.first = scores
+        if better := progress.stopping.update(epoch, loss):
+            progress.best = scores
+            self.engine.save_weights(self.folder, self.folder.best)
+        self._log(epoch=epoch, event="validation", mean_loss=loss, best=better, scores=scores)
+        if self.world.main:
+            note = f"mean loss {loss:.4f}{' (best)' if better else ''}"
+            self.display.epoch(epoch, scores, note)
+        progress.epoch += 1
+        self.engine.save_checkpoint(self.folder, progress.epoch, progress.state())
+
+    def _evaluate(self) -> Scores:
+        started = time.perf_counter()
+        scores = self.evaluate(self.engine.evaluate)
+        self.progress.seconds["evaluation"] += time.perf_counter() - started
+        return scores
+
+    def _log(self, **line: Any) -> None:
+        if self.world.main:
+            self.folder.log(line)
+
+
+class Meter:
+    """Mean loss and speed since the last reading, without waiting for the device in between."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._clear()
+
+    def _clear(self) -> None:
+        self._loss: torch.Tensor | None = None
+        self._steps = self._tokens = 0
+        self._since = time.perf_counter()
+
+    def add(self, step: Step, loss: torch.Tensor) -> None:
+        """Take note of a step and of this rank's share in its loss."""
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._steps += 1
+        self._tokens += step.tokens
+
+    def read(self) -> tuple[float, int, float]:
+        """Mean loss, tokens, tokens per second; then start over."""
+        total = torch.zeros(1) if self._loss is None else self._loss.reshape(1)
+        loss = float(self._world.sum(total)) / max(self._steps, 1)
+        tokens, seconds = self._tokens, time.perf_counter() - self._since
+        self._clear()
+        return loss, tokens, tokens / seconds

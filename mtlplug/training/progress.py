@@ -1,0 +1,120 @@
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from mtlplug.data.build import TaskData
+from mtlplug.listing import counted
+
+SECONDS_BETWEEN_LINES = 10.0
+"""How often a line is printed where there is no terminal."""
+
+
+class Display:
+    """Shows one run to a person; rank 0 only."""
+
+    def __init__(self, console: Console, total_steps: int, done_steps: int = 0) -> None:
+        self.console = console
+        self.total_steps = total_steps
+        self._line_at = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]}  {task.fields[speed]} tokens/s"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._bar.add_task(
+                "epoch 1", total=total_steps, completed=done_steps, loss="-", speed="-"
+            )
+
+    def __enter__(self) -> Display:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def step(self, epoch: int, step: int, loss: float, speed: float) -> None:
+        """After some steps: `step` of all, the mean loss since the last call, tokens/s."""
+        if self._bar:
+            self._bar.update(
+                self._bar.task_ids[0],
+                completed=step,
+                description=f"epoch {epoch + 1}",
+                loss=f"{loss:.4f}",
+                speed=f"{speed:,.0f}",
+            )
+        elif time.monotonic() - self._line_at >= SECONDS_BETWEEN_LINES or step == self.total_steps:
+            self._line_at = time.monotonic()
+            self.console.print(
+                f"epoch {epoch + 1}  step {step}/{self.total_steps}  loss {loss:.4f}  "
+                f"{speed:,.0f} tokens/s",
+                highlight=False,
+            )
+
+    def epoch(self, epoch: int, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
+        """After an epoch's evaluation."""
+        each = "  ".join(f"{task} {result['headline']:.1f}" for task, result in scores.items())
+        self.console.print(f"epoch {epoch + 1} validation: {note}  {each}", highlight=False)
+
+
+def data_table(data: Sequence[TaskData]) -> Table:
+    """What is trained on: rows, features, tokens, and what was cut, dropped or repaired."""
+    table = Table(title="tasks", title_justify="left")
+    for column in ("task", "format", "labels"):
+        table.add_column(column)
+    for column in ("rows", "features", "tokens", "valid rows"):
+        table.add_column(column, justify="right")
+    table.add_column("cut, dropped, repaired")
+    for each in data:
+        train = each.stores["train"].meta
+        table.add_row(
+            each.task.name,
+            each.task.format,
+            str(len(each.task.labels) or "-"),
+            f"{train['rows']:,}",
+            f"{train['features']:,}",
+            f"{train['tokens']:,}",
+            f"{each.stores['valid'].meta['rows']:,}",
+            counted(train["counts"]) or "-",
+        )
+    return table
+
+
+def score_table(report: Mapping[str, Any]) -> Table:
+    """The scores of the best epoch beside those of the first, by task."""
+    table = Table(title=f"validation scores, epoch {report['best_epoch']}", title_justify="left")
+    for column in ("task", "format", "metric"):
+        table.add_column(column)
+    for column in ("untrained heads", "first epoch", "best epoch", "loss"):
+        table.add_column(column, justify="right")
+    for name, result in report["tasks"].items():
+        table.add_row(
+            name,
+            result["format"],
+            result["metric"],
+            f"{result['untrained']:.1f}",
+            f"{result['first']:.1f}",
+            f"[bold]{result['score']:.1f}[/bold]",
+            f"{result['loss']:.4f}",
+        )
+    return table

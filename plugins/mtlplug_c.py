@@ -1,0 +1,166 @@
+"""C: classification of one text or a pair of texts; accuracy, F1 and Matthews correlation.
+
+Padmakumar et al. (2022), section 3.1: a classifier on the first token's output.
+Shapes: B features, K labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
+from typing import TYPE_CHECKING, Any
+
+from sklearn.metrics import (  # type: ignore[import-untyped]
+    accuracy_score,
+    f1_score,
+    matthews_corrcoef,
+)
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mtlplug import hookimpl
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
+from mtlplug.heads import SequenceHead
+from mtlplug.ragged import Splits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mtlplug.data.tokens import Encode
+
+STOCK_LAYERS = {
+    "bert": ("bert.pooler.dense", "classifier"),
+    "camembert": ("classifier.dense", "classifier.out_proj"),
+    "roberta": ("classifier.dense", "classifier.out_proj"),
+    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
+}
+"""Where transformers' sequence classifiers keep the dense and the projecting layer."""
+
+
+class Classification(TaskFormat):
+    """One label for a text or a pair of texts; labels go by name, whatever their type."""
+
+    code = "C"
+    title = "classification"
+    headline = "accuracy"
+    columns = ("text", "text_pair", "label")
+
+    def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
+        """The label names, sorted (numbers by value), unless the suite names them."""
+        if task.labels:
+            return {}
+        names = {name for row in rows if (name := _label(task, row)) is not None}
+        if not names:
+            raise MtlplugError(
+                f"task '{task.name}' has no training row with a label; "
+                "name the column that holds it in the suite"
+            )
+        numeric = all(re.fullmatch(r"-?[0-9]+", name) for name in names)
+        return {"labels": sorted(sorted(names), key=int if numeric else str)}
+
+    def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
+        """One feature a row, which reads the first token."""
+        index = {name: number for number, name in enumerate(task.labels)}
+        usable, given = tee(_usable(task, rows, encode))
+        encodings = encode.texts((text, pair) for text, pair, _ in given)
+        for (_, _, label), encoded in zip(usable, encodings, strict=True):
+            if label not in index:
+                encode.count("labels not in training")
+            yield Feature((encoded,), [0], [index.get(label, IGNORE)], label)
+
+    def head(self, task: Task, hidden_size: int) -> nn.Module:
+        """Dense, tanh, projection."""
+        return SequenceHead(hidden_size, len(task.labels))
+
+    def loss(self, scores: Tensor, targets: Tensor, splits: Splits) -> Tensor:
+        """Cross entropy. *Shape:* scores (B, K), targets (B,) -> (B,)."""
+        return cross_entropy(scores, targets, ignore_index=IGNORE, reduction="none")
+
+    def decode(self, task: Task, scores: Tensor, splits: Splits) -> list[Any]:
+        """The name of the best label."""
+        return [task.labels[number] for number in scores.argmax(-1).tolist()]
+
+    def metrics(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> dict[str, float]:
+        """Accuracy, F1 and Matthews correlation ("mcc"), in percent.
+
+        With two labels F1 is that of the second (GLUE's positive "1"), with more the macro
+        average over labels (SuperGLUE's CB).
+        """
+        positive = list(task.labels[1:]) if len(task.labels) == 2 else None
+        f1 = f1_score(references, predictions, labels=positive, average="macro", zero_division=0)
+        return {
+            "accuracy": 100 * float(accuracy_score(references, predictions)),
+            "f1": 100 * float(f1),
+            "mcc": 100 * float(matthews_corrcoef(references, predictions)),
+        }
+
+    def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
+        """`AutoModelForSequenceClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        from transformers import AutoModelForSequenceClassification
+
+        family = encoder.config.model_type
+        if family not in STOCK_LAYERS:
+            raise unknown("family of encoders for a stock classifier", family, STOCK_LAYERS)
+        names = dict(enumerate(task.labels))
+        config = type(encoder.config).from_dict(encoder.config.to_dict())
+        config.id2label = names
+        config.label2id = {name: number for number, name in names.items()}
+        config.problem_type = "single_label_classification"
+        model = AutoModelForSequenceClassification.from_config(config)
+        state = {
+            f"{model.base_model_prefix}.{name}": value
+            for name, value in encoder.state_dict().items()
+            if not name.startswith("pooler.")
+        }
+        for stock, ours in zip(STOCK_LAYERS[family], ("dense", "projection"), strict=True):
+            layer = head.get_submodule(ours)
+            state |= {f"{stock}.{name}": value for name, value in layer.state_dict().items()}
+        model.load_state_dict(state)
+        return model.eval()
+
+
+def _usable(
+    task: Task, rows: Iterable[Row], encode: Encode
+) -> Iterator[tuple[str, str | None, str]]:
+    for row in rows:
+        label = _label(task, row)
+        text, pair = row.get("text"), row.get("text_pair")
+        if label is None:
+            encode.count("rows without label")
+        elif text is None:
+            encode.count("rows without text")
+        else:
+            # Labels that the suite names are all there are; learnt ones may be incomplete.
+            if label not in task.labels and "labels" not in task.facts:
+                raise MtlplugError(f"{row.where}: {unknown('label', label, task.labels)}")
+            for column, value in (("text", text), ("text_pair", pair)):
+                if value is not None and not isinstance(value, str):
+                    raise MtlplugError(
+                        f"{row.where}: column '{column}' holds {value!r}, which is no text; "
+                        "name the column that holds the text in the suite"
+                    )
+            yield text, pair, label
+
+
+def _label(task: Task, row: Row) -> str | None:
+    """The name of a row's label; None where it has none (-1 is how hidden labels are written)."""
+    value = row.get("label")
+    if value is not None and not isinstance(value, str | int | float):
+        raise MtlplugError(
+            f"{row.where}: column 'label' holds {value!r}; a label is a text, a number or a bool"
+        )
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    name = str(value)
+    missing = value is None or value in ("", -1) or value != value  # NaN differs from itself
+    return None if missing and name not in task.labels else name
+
+
+@hookimpl
+def mtlplug_task_formats() -> Iterable[TaskFormat]:
+    """Classification."""
+    return [Classification()]

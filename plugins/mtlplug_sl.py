@@ -1,0 +1,212 @@
+"""SL: one label for each word of a sentence; entity F1 as seqeval counts it in strict IOB2.
+
+Padmakumar et al. (2022), section 3.1: a linear classifier on the first sub-token of each word.
+Shapes: R words read (sub-tokens with `label_all_tokens`), B features, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import tee
+from typing import TYPE_CHECKING, Any
+
+from seqeval.metrics import accuracy_score
+from seqeval.metrics.v1 import precision_recall_fscore_support
+from seqeval.scheme import IOB2
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mtlplug import hookimpl
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
+from mtlplug.heads import TokenHead
+from mtlplug.ragged import Splits, mean_per_feature, split
+from mtlplug.schemes import OUTSIDE, detect, iob2_labels, to_iob2
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mtlplug.data.tokens import Encode, Encoded
+
+
+class SequenceLabelling(TaskFormat):
+    """Word labels in any tag scheme, converted to IOB2.
+
+    Options:
+        label_all_tokens: train on all sub-tokens of a word, those after the first labelled as
+            inside; scores are always those of the first.
+    """
+
+    code = "SL"
+    title = "sequence labelling"
+    headline = "f1"
+    columns = ("tokens", "tags")
+    options: Mapping[str, Any] = {"label_all_tokens": False}
+
+    def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
+        """The tag scheme, and the IOB2 labels unless the suite names them."""
+        seen: set[str] = set()
+
+        def sentences() -> Iterator[list[str]]:
+            for row in rows:
+                _, tags = _columns(row)
+                seen.update(tags)
+                yield tags
+
+        scheme = detect(sentences())
+        if task.labels:
+            return {"scheme": scheme}
+        return {"scheme": scheme, "labels": iob2_labels(seen, scheme)}
+
+    def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
+        """One feature a sentence, which reads the first sub-token of each word."""
+        usable, given = tee(_usable(task, rows, encode))
+        encodings = encode.words(tokens for tokens, _ in given)
+        index = {name: number for number, name in enumerate(task.labels)}
+        for (_, tags), encoded in zip(usable, encodings, strict=True):
+            read = _read(encoded, all_tokens=task.option("label_all_tokens"))
+            words = [word for _, word, _ in read]
+            _count_unread(encode, encoded, tags, words)
+            if not words:
+                encode.count("rows without tokens")
+                continue
+            names = [tags[word] if first else _inside(tags[word]) for _, word, first in read]
+            target = [index.get(name, IGNORE) for name in names]
+            if IGNORE in target:
+                encode.count("labels not in training", target.count(IGNORE))
+            reads = [position for position, _, _ in read]
+            yield Feature((encoded,), reads, target, {"tags": tags, "words": words})
+
+    def head(self, task: Task, hidden_size: int) -> nn.Module:
+        """One linear layer."""
+        return TokenHead(hidden_size, len(task.labels))
+
+    def loss(self, scores: Tensor, targets: Tensor, splits: Splits) -> Tensor:
+        """Mean cross entropy of each sentence. *Shape:* (R, K), (R,) -> (B,)."""
+        losses_R = cross_entropy(scores, targets, ignore_index=IGNORE, reduction="none")
+        return mean_per_feature(losses_R, splits, targets != IGNORE)
+
+    def decode(self, task: Task, scores: Tensor, splits: Splits) -> list[Any]:
+        """The name of the best label of each row read."""
+        best = split(scores.argmax(-1), splits)
+        return [[task.labels[number] for number in best_R.tolist()] for best_R in best]
+
+    def metrics(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> dict[str, float]:
+        """Precision, recall and F1 of entities, accuracy of words, in percent.
+
+        An entity counts if its type and both ends are right, and if its labels are valid IOB2.
+        Words that were cut off count as predicted outside.
+        """
+        gold = [reference["tags"] for reference in references]
+        ours = [_on_words(*pair) for pair in zip(predictions, references, strict=True)]
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            gold, ours, average="micro", scheme=IOB2, zero_division=0
+        )
+        accuracy = accuracy_score(gold, ours)
+        scores = {"f1": f1, "precision": precision, "recall": recall, "accuracy": accuracy}
+        return {name: 100 * float(score) for name, score in scores.items()}
+
+    def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
+        """`AutoModelForTokenClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        from transformers import AutoModelForTokenClassification
+
+        names = dict(enumerate(task.labels))
+        config = type(encoder.config).from_dict(encoder.config.to_dict())
+        config.id2label = names
+        config.label2id = {name: number for number, name in names.items()}
+        try:
+            model = AutoModelForTokenClassification.from_config(config)
+            state = {
+                f"{model.base_model_prefix}.{name}": value
+                for name, value in encoder.state_dict().items()
+                if not name.startswith("pooler.")
+            }
+            layer = head.get_submodule("projection")
+            state |= {f"classifier.{name}": value for name, value in layer.state_dict().items()}
+            model.load_state_dict(state)
+        except (ValueError, RuntimeError) as error:
+            raise MtlplugError(
+                f"encoders of the family '{config.model_type}' have no stock token classifier "
+                "of one linear layer; BERT, RoBERTa and XLM-R do"
+            ) from error
+        return model.eval()
+
+
+def _columns(row: Row) -> tuple[list[str], list[str]]:
+    tokens, tags = row.get("tokens"), row.get("tags")
+    if tokens is None or tags is None or len(tokens) != len(tags):
+        sizes = [None if column is None else len(column) for column in (tokens, tags)]
+        raise MtlplugError(
+            f"{row.where}: {sizes[0]} tokens and {sizes[1]} tags; "
+            "columns 'tokens' and 'tags' must be lists of one length"
+        )
+    for tag in tags:
+        if not isinstance(tag, str) or not tag:
+            raise MtlplugError(
+                f"{row.where}: column 'tags' holds {tag!r}; tags must be names such as 'B-PER'"
+            )
+    return list(tokens), list(tags)
+
+
+def _usable(
+    task: Task, rows: Iterable[Row], encode: Encode
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Tokens and IOB2 tags of the rows that have any."""
+    for row in rows:
+        tokens, raw = _columns(row)
+        if not tokens:
+            encode.count("rows without tokens")
+            continue
+        tags, repaired = to_iob2(raw, task.facts["scheme"])
+        # Labels that the suite names are all there are; learnt ones may be incomplete.
+        if "labels" not in task.facts and (alien := set(tags).difference(task.labels)):
+            raise MtlplugError(f"{row.where}: {unknown('label', min(alien), task.labels)}")
+        if repaired:
+            encode.count("tags repaired", repaired)
+        yield tokens, tags
+
+
+def _read(encoded: Encoded, *, all_tokens: bool) -> list[tuple[int, int, bool]]:
+    """Position of each sub-token read, its word, and whether it is the word's first."""
+    read = []
+    before = None
+    for position, word in enumerate(encoded.words):
+        if word is not None and (all_tokens or word != before):
+            read.append((position, word, word != before))
+        before = word
+    return read
+
+
+def _count_unread(
+    encode: Encode, encoded: Encoded, tags: Sequence[str], words: Sequence[int]
+) -> None:
+    """Count words cut off, the entities they belong to, and words that became no token."""
+    kept = max(words, default=-1) + 1 if encoded.truncated else len(tags)
+    cut = tags[kept:]
+    if cut:
+        encode.count("words cut", len(cut))
+        entities = sum(tag[0] == "B" for tag in cut) + (cut[0][0] == "I")
+        if entities:
+            encode.count("entities cut", entities)
+    if vanished := kept - len(set(words)):
+        encode.count("words without tokens", vanished)
+
+
+def _inside(tag: str) -> str:
+    return tag if tag == OUTSIDE else "I" + tag[1:]
+
+
+def _on_words(labels: Sequence[str], reference: Mapping[str, Any]) -> list[str]:
+    """Labels of all words of a sentence; of a word read several times its first sub-token's."""
+    tags = [OUTSIDE] * len(reference["tags"])
+    for word, label in zip(reversed(reference["words"]), reversed(labels), strict=True):
+        tags[word] = label
+    return tags
+
+
+@hookimpl
+def mtlplug_task_formats() -> Iterable[TaskFormat]:
+    """Sequence labelling."""
+    return [SequenceLabelling()]
