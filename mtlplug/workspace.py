@@ -30,13 +30,13 @@ class Workspace:
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The encoder's tokenizer."""
-        from mtlplug.model.encoder import load_tokenizer
+        from mtlplug.model.loading import load_tokenizer
 
         return load_tokenizer(self.config.model)
 
     def builder(self) -> Builder:
         """What makes and opens feature stores for this encoder."""
-        from mtlplug.model.encoder import position_limit
+        from mtlplug.model.loading import position_limit
 
         return Builder(
             tokenizer=self.tokenizer,

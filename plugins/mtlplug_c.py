@@ -111,14 +111,11 @@ class Classification(TaskFormat):
         config.label2id = {name: number for number, name in names.items()}
         config.problem_type = "single_label_classification"
         model = AutoModelForSequenceClassification.from_config(config)
-        state = {
-            f"{model.base_model_prefix}.{name}": value
-            for name, value in encoder.state_dict().items()
-            if not name.startswith("pooler.")
-        }
+        base, inside = encoder.state_dict(), f"{model.base_model_prefix}."
+        state = {inside + k: v for k, v in base.items() if not k.startswith("pooler.")}
         for stock, ours in zip(STOCK_LAYERS[family], ("dense", "projection"), strict=True):
-            layer = head.get_submodule(ours)
-            state |= {f"{stock}.{name}": value for name, value in layer.state_dict().items()}
+            layer = head.get_submodule(ours).state_dict()
+            state |= {f"{stock}.{k}": v for k, v in layer.items()}
         model.load_state_dict(state)
         return model.eval()
 

@@ -1,8 +1,7 @@
 """QA: the span of a context that answers a question; SQuAD's F1 and exact match.
 
-Padmakumar et al. (2022), section 3.1: a linear classifier gives every token a score as start
-and as end. A long context becomes overlapping windows; the first token stands for "no answer
-here" (Devlin et al. 2019, section 4.3).
+Padmakumar et al. (2022), section 3.1: a linear classifier scores every token as start and end.
+A long context becomes overlapping windows; the first token stands for "no answer here".
 Shapes: R rows read (first token, then the context's), B windows, C context tokens of a window.
 """
 
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
@@ -32,11 +30,10 @@ if TYPE_CHECKING:
 
     from mtlplug.data.tokens import Encode, Encoded
 
-NEARBY = 20
-"""Characters by which a wrong answer_start may miss an answer that occurs more than once."""
-
+NEARBY = 20  # characters by which answer_start may miss an answer that occurs more than once
 NO_ANSWER = (0, 0)
-NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+Span = tuple[int, int]
+Answer = tuple[str, int | None]
 
 
 class Question(NamedTuple):
@@ -47,7 +44,7 @@ class Question(NamedTuple):
     question: str
     context: str
     golds: list[str]
-    span: tuple[int, int] | None
+    span: Span | None
 
 
 class QuestionAnswering(TaskFormat):
@@ -59,8 +56,8 @@ class QuestionAnswering(TaskFormat):
         max_question: most tokens of a question; longer ones are cut.
         max_answer_length: most tokens of a predicted answer.
         n_best: candidates kept for each window.
-        no_answer_threshold: by how much the score of "no answer" must win over the best span's;
-            only for tasks whose training rows have unanswerable questions.
+        no_answer_threshold: by how much "no answer" must win over the best span; used where
+            the training rows have unanswerable questions.
     """
 
     code = "QA"
@@ -83,11 +80,8 @@ class QuestionAnswering(TaskFormat):
     def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
         """One feature a window, which reads the first token and the context's tokens."""
         questions, given = tee(_questions(rows, encode))
-        encodings = encode.windows(
-            ((item.question, item.context) for item in given),
-            task.option("stride"),
-            task.option("max_question"),
-        )
+        pairs = ((item.question, item.context) for item in given)
+        encodings = encode.windows(pairs, task.option("stride"), task.option("max_question"))
         for item, windows in zip(questions, encodings, strict=True):
             features = [_window(item, encoded) for encoded in windows]
             if item.golds and item.span and all(f.target == [0, 0] for f in features):
@@ -100,7 +94,7 @@ class QuestionAnswering(TaskFormat):
 
     def collate(self, targets: Sequence[npt.NDArray[Any]]) -> Tensor:
         """Rows of start and end. *Shape:* (B, 2)."""
-        return torch.from_numpy(np.stack(targets))
+        return super().collate(targets).view(-1, 2)
 
     def loss(self, scores: Tensor, targets: Tensor, splits: Splits) -> Tensor:
         """Mean of the cross entropies of start and end over the rows of each window.
@@ -113,18 +107,14 @@ class QuestionAnswering(TaskFormat):
         return (losses_B2 * (targets != IGNORE)).mean(1)
 
     def decode(self, task: Task, scores: Tensor, splits: Splits) -> list[Any]:
-        """For each window the raw scores of "no answer" and of its best spans.
+        """For each window the raw scores of "no answer" and of its best spans, best first.
 
-        `{"none": score, "spans": [[start, end, score], ...]}`, best first; start and end are
-        rows read, the end inclusive.
+        `{"none": score, "spans": [[first row, last row, score], ...]}`
         """
         longest, n_best = task.option("max_answer_length"), task.option("n_best")
         return [
-            {
-                "none": float(scores_R2[0].sum()),
-                "spans": _best_spans(scores_R2[1:].numpy(), longest, n_best),
-            }
-            for scores_R2 in split(scores, splits)
+            {"none": float(part[0].sum()), "spans": _best_spans(part[1:].numpy(), longest, n_best)}
+            for part in split(scores, splits)
         ]
 
     def metrics(
@@ -146,22 +136,18 @@ class QuestionAnswering(TaskFormat):
         """`AutoModelForQuestionAnswering` with equal logits: BERT, RoBERTa, XLM-R."""
         from transformers import AutoModelForQuestionAnswering
 
-        config = type(encoder.config).from_dict(encoder.config.to_dict())
-        config.num_labels = 2
+        config = type(encoder.config).from_dict(encoder.config.to_dict(), num_labels=2)
         try:
             model = AutoModelForQuestionAnswering.from_config(config)
-            state = {
-                f"{model.base_model_prefix}.{name}": value
-                for name, value in encoder.state_dict().items()
-                if not name.startswith("pooler.")
-            }
-            layer = head.get_submodule("projection")
-            state |= {f"qa_outputs.{name}": value for name, value in layer.state_dict().items()}
+            base, layer = encoder.state_dict(), head.get_submodule("projection").state_dict()
+            inside = f"{model.base_model_prefix}."
+            state = {inside + k: v for k, v in base.items() if not k.startswith("pooler.")}
+            state |= {f"qa_outputs.{k}": v for k, v in layer.items()}
             model.load_state_dict(state)
         except (ValueError, RuntimeError) as error:
             raise MtlplugError(
-                f"encoders of the family '{config.model_type}' have no stock span classifier "
-                "of one linear layer; BERT, RoBERTa and XLM-R do"
+                f"no stock span classifier of one layer for '{config.model_type}' encoders; "
+                "there is one for BERT, RoBERTa and XLM-R"
             ) from error
         return model.eval()
 
@@ -169,10 +155,9 @@ class QuestionAnswering(TaskFormat):
 def answer_texts(
     predictions: Sequence[Any], references: Sequence[Any], threshold: float
 ) -> dict[int, str]:
-    """The answer to each question, by row; "" for none.
+    """The answer to each question, by row: the best span over all windows, or "".
 
-    The best span over all windows, unless "no answer" wins over it by more than the threshold
-    in every window that could hold one (the least score over windows, as in SQuAD v2).
+    As in SQuAD v2 "no answer" has the least of its scores over the windows.
     """
     none: dict[int, float] = {}
     best: dict[int, tuple[float, str]] = {}
@@ -184,9 +169,8 @@ def answer_texts(
         if score > best[row][0]:
             low, high = reference["offsets"][2 * start - 2], reference["offsets"][2 * end - 1]
             best[row] = score, reference["context"][low:high].strip()
-    return {
-        row: "" if none[row] - score > threshold else text for row, (score, text) in best.items()
-    }
+    answered = {row for row, (score, _) in best.items() if none[row] - score <= threshold}
+    return {row: text if row in answered else "" for row, (_, text) in best.items()}
 
 
 def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
@@ -195,20 +179,20 @@ def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
         question, context = row.get("question"), row.get("context")
         if not isinstance(question, str) or not isinstance(context, str):
             raise MtlplugError(
-                f"{row.where}: columns 'question' and 'context' hold {question!r} and "
-                f"{str(context)[:80]!r}; both must be texts: name their columns in the suite"
+                f"{row.where}: columns 'question' and 'context' must hold texts, not "
+                f"{question!r} and {str(context)[:80]!r}; name their columns in the suite"
             )
         answers = _answers(row)
         name = str(number if row.get("id") is None else row["id"])
         if name in ids:
             encode.count("ids more than once")
         ids.add(name)
-        golds = [text for text, _ in answers]
         span = _span(context, answers, encode) if answers else NO_ANSWER
+        golds = [text for text, _ in answers]
         yield Question(number, name, question.lstrip(), context, golds, span)
 
 
-def _answers(row: Row) -> list[tuple[str, int | None]]:
+def _answers(row: Row) -> list[Answer]:
     """Texts and starts of the answers that have a text, from either layout of SQuAD."""
     column = row.get("answers")
     try:
@@ -228,9 +212,7 @@ def _answers(row: Row) -> list[tuple[str, int | None]]:
         ) from None
 
 
-def _span(
-    context: str, answers: Iterable[tuple[str, int | None]], encode: Encode
-) -> tuple[int, int] | None:
+def _span(context: str, answers: Iterable[Answer], encode: Encode) -> Span | None:
     """The characters of the first answer that can be found."""
     for raw, given in answers:
         text = raw.strip()
@@ -250,22 +232,16 @@ def _span(
 
 def _window(item: Question, encoded: Encoded) -> Feature:
     positions = [place for place, part in enumerate(encoded.segments) if part == 1]
-    offsets = encoded.offsets
-    offsets_C2 = _with_marks(item.context, np.array([offsets[place] for place in positions]))
+    offsets_C2 = _with_marks(item.context, np.array(encoded.offsets)[positions])
     low, high = (offsets_C2[0, 0], offsets_C2[-1, 1]) if positions else (0, 0)
-    reference = {
-        "row": item.row,
-        "id": item.id,
-        "answers": item.golds,
-        "context": item.context[low:high],
-        "offsets": (offsets_C2 - low).reshape(-1).tolist(),
-    }
+    reference: dict[str, Any] = {"row": item.row, "id": item.id, "answers": item.golds}
+    reference["context"] = item.context[low:high]
+    reference["offsets"] = (offsets_C2 - low).reshape(-1).tolist()
     return Feature((encoded,), [0, *positions], _target(item, offsets_C2), reference)
 
 
-def _with_marks(context: str, offsets_C2: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _with_marks(context: str, offsets_C2: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Tokens with the combining marks after them that uncased tokenizers drop (Thai, Arabic)."""
-    offsets_C2 = offsets_C2.astype(np.int64).reshape(-1, 2)
     following_C = np.append(offsets_C2[1:, 0], len(context))
     for token in np.flatnonzero(offsets_C2[:, 1] < following_C):
         end = offsets_C2[token, 1]
@@ -291,22 +267,22 @@ def _best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[
     """The best of all spans of up to `longest` tokens, rows counted from 1."""
     if not len(scores_C2):
         return []
-    ends = np.pad(scores_C2[:, 1], (0, longest - 1), constant_values=-np.inf)
+    longest = min(longest, len(scores_C2))
+    ends = np.append(scores_C2[:, 1], np.full(longest - 1, -np.inf, scores_C2.dtype))
     # Column k of row i: the span from token i to token i + k.
     spans = scores_C2[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, longest)
-    flat = spans.ravel()
-    most = min(n_best, len(flat))
-    best = np.argpartition(flat, -most)[-most:]
-    best = best[np.isfinite(flat[best])]
-    best = best[np.lexsort((best, -flat[best]))]
-    start, length = np.divmod(best, longest)
-    columns = (1 + start).tolist(), (1 + start + length).tolist(), flat[best].tolist()
-    return [list(span) for span in zip(*columns, strict=True)]
+    # The n best spans start at the n tokens whose own best spans are highest.
+    starts = np.argsort(-spans.max(1), kind="stable")[:n_best]
+    flat = spans[starts].ravel()
+    best = np.argsort(-flat, kind="stable")[:n_best]
+    first = 1 + starts[best // longest]
+    columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
+    return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
 
 
 def _words(text: str) -> list[str]:
     """SQuAD's normalisation: lower case, no punctuation, no articles."""
-    plain = text.lower().translate(NO_PUNCTUATION)
+    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
     return re.sub(r"\b(a|an|the)\b", " ", plain).split()
 
 

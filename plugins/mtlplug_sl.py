@@ -118,36 +118,35 @@ class SequenceLabelling(TaskFormat):
         config.label2id = {name: number for number, name in names.items()}
         try:
             model = AutoModelForTokenClassification.from_config(config)
-            state = {
-                f"{model.base_model_prefix}.{name}": value
-                for name, value in encoder.state_dict().items()
-                if not name.startswith("pooler.")
-            }
-            layer = head.get_submodule("projection")
-            state |= {f"classifier.{name}": value for name, value in layer.state_dict().items()}
+            base, layer = encoder.state_dict(), head.get_submodule("projection").state_dict()
+            inside = f"{model.base_model_prefix}."
+            state = {inside + k: v for k, v in base.items() if not k.startswith("pooler.")}
+            state |= {f"classifier.{k}": v for k, v in layer.items()}
             model.load_state_dict(state)
         except (ValueError, RuntimeError) as error:
             raise MtlplugError(
-                f"encoders of the family '{config.model_type}' have no stock token classifier "
-                "of one linear layer; BERT, RoBERTa and XLM-R do"
+                f"no stock token classifier of one layer for '{config.model_type}' encoders; "
+                "there is one for BERT, RoBERTa and XLM-R"
             ) from error
         return model.eval()
 
 
 def _columns(row: Row) -> tuple[list[str], list[str]]:
     tokens, tags = row.get("tokens"), row.get("tags")
-    if tokens is None or tags is None or len(tokens) != len(tags):
-        sizes = [None if column is None else len(column) for column in (tokens, tags)]
+    if not isinstance(tokens, list) or not isinstance(tags, list) or len(tokens) != len(tags):
+        sizes = [len(column) if isinstance(column, list) else column for column in (tokens, tags)]
         raise MtlplugError(
             f"{row.where}: {sizes[0]} tokens and {sizes[1]} tags; "
             "columns 'tokens' and 'tags' must be lists of one length"
         )
-    for tag in tags:
-        if not isinstance(tag, str) or not tag:
-            raise MtlplugError(
-                f"{row.where}: column 'tags' holds {tag!r}; tags must be names such as 'B-PER'"
-            )
-    return list(tokens), list(tags)
+    for column, values in (("tokens", tokens), ("tags", tags)):
+        for value in values:
+            if not isinstance(value, str) or (column == "tags" and not value):
+                raise MtlplugError(
+                    f"{row.where}: column '{column}' holds {value!r}; tokens must be texts and "
+                    "tags names such as 'B-PER'"
+                )
+    return tokens, tags
 
 
 def _usable(

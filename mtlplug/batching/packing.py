@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mtlplug.batching.mixing import Members
-from mtlplug.batching.stream import TokenStream
+from mtlplug.model.stream import TokenStream
 from mtlplug.ragged import Splits
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Packer:
         stream = TokenStream.of(
             [store.ids(feature) for store, feature in places],
             [store.types(feature) for store, feature in places],
-            np.concatenate([store.sequence_lengths(feature) for store, feature in places]),
+            np.concatenate([store.sequence_lengths(feature) for store, feature in places]).tolist(),
         )
         lengths_B = np.array([len(store.ids(feature)) for store, feature in places])
         starts_B = np.cumsum(lengths_B) - lengths_B

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 TRAIN = "train"
 
+SHORTEST = 8
+"""Smallest `max_length` that makes sense."""
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -70,23 +73,26 @@ class Builder:
                     f"task '{task.name}' has no split '{split}' (it has: {known}); "
                     "name its file in the suite"
                 )
-        length = self._length(task)
+        length = self.length(task)
         task = self.prepared(task, task_format)
         stores = {split: self._store(task, task_format, split, length) for split in splits}
         return TaskData(task, task_format, stores)
 
     def encode(self, task: Task) -> Encode:
         """The tokenizer service for one split of a task."""
-        return Encode(self.tokenizer, self._length(task))
+        return Encode(self.tokenizer, self.length(task))
 
-    def _length(self, task: Task) -> int:
-        length = int(task.options.get("max_length") or min(self.max_length, self.limit))
-        if not 8 <= length <= self.limit:
+    def length(self, task: Task) -> int:
+        """Most tokens of a sequence of this task: its own option or the run's, as far as the
+        encoder goes.
+        """
+        wanted = int(task.options.get("max_length") or self.max_length)
+        if wanted < SHORTEST:
             raise MtlplugError(
-                f"max_length {length} of task '{task.name}' is outside what the encoder takes "
-                f"(8 to {self.limit} tokens); change it in the suite or with --max-length"
+                f"max_length {wanted} of task '{task.name}' leaves no room for text; "
+                f"it must be {SHORTEST} or more"
             )
-        return length
+        return min(wanted, self.limit)
 
     def prepared(self, task: Task, task_format: TaskFormat) -> Task:
         """The task with the facts its format learns from the training rows."""

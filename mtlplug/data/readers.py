@@ -75,7 +75,8 @@ def _numbers(source: Source) -> dict[str, int]:
 
 def _fields(line: str, separator: str) -> list[str]:
     if separator or "\t" in line:
-        return [field.strip(" ") for field in line.split(separator or "\t")]
+        fields = line.split(separator or "\t")
+        return [field.strip(" ") for field in fields] if " " in line else fields
     # Not split(): tokens may hold a non-breaking space.
     return [field for field in line.split(" ") if field]
 

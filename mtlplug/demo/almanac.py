@@ -1,7 +1,7 @@
 """What can be said and asked about a town, a company, a person or an event of the world.
 
 Each fact has several wordings of the statement and of the question. The statements make the
-almanac's articles; the `answers` task asks whether a statement answers a question.
+articles of `almanac` and `guide`, the questions ask about them.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from mtlplug.errors import MtlplugError
 
 SEED = 13
 SPLITS = ("train", "valid")
-PEOPLE = {"train": 480, "valid": 160}
+PEOPLE = {"train": 1500, "valid": 400}
 """How many people live on each bank of the world; towns and companies follow from it."""
 
 
@@ -139,10 +139,10 @@ def _classification(folder: Path, split: str, authors: dict[str, Author]) -> Ite
     files.write_tsv(folder / "mood" / f"{split}.tsv", ("sentence", "label"), mood)
     topics = sorting.topics(authors["topics"], _count("topics", split))
     files.write_jsonl(folder / "topics" / f"{split}.jsonl", ("line", "topic"), topics)
-    answers = sorting.answers(authors["answers"], _count("answers", split))
-    header = ("question", "sentence", "answered")
-    files.write_csv(folder / "answers" / f"{split}.csv", header, answers)
+    replies = sorting.replies(authors["replies"], _count("replies", split))
+    header = ("invitation", "reply", "coming")
+    files.write_csv(folder / "replies" / f"{split}.csv", header, replies)
     mail = sorting.mail(authors["mail"], _count("mail", split))
     files.write_jsonl(folder / "mail" / f"{split}.jsonl", ("letter", "kind"), mail)
-    for row in [*mood, *topics, *answers, *mail]:
+    for row in [*mood, *topics, *replies, *mail]:
         yield from row[:-1]

@@ -1,13 +1,12 @@
-"""The classification tasks: what a text is about, how its writer feels, what answers what.
+"""The classification tasks: what a text is about, how its writer feels, what a reply means.
 
-`mood`, `topics` and `answers` are for training, `mail` is the unseen target.
+`mood`, `topics` and `replies` are for training, `mail` is the unseen target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mtlplug.demo.almanac import ARTICLES, Fact, Subject, wordings
 from mtlplug.demo.passages import Author, fill
 from mtlplug.demo.words import several
 
@@ -188,7 +187,66 @@ MAIL: Mapping[str, tuple[str, ...]] = {
 }
 
 
-ANSWERED, OPEN = "true", "false"
+INVITATIONS = {
+    True: (
+        "Will you come to the {event} in {town}?",
+        "Can you travel to {town} with me on {day}?",
+        "Would you like to meet {other} in {town}?",
+        "Are you free to see the {event} with me?",
+        "Do you still want to walk over the {hills}?",
+        "Shall we row on the {river} on {day}?",
+        "Will you visit me in {town} this {season}?",
+        "Would you like to join us at the {event}?",
+        "Are you free to travel to the {hills} in {month}?",
+        "Can you come to {town} by {day}?",
+        "Do you still want to see {town} this {season}?",
+        "Will you walk along the {river} with me?",
+    ),
+    False: (
+        "Do you have to stay at home during the {event}?",
+        "Are you too busy to travel to {town} on {day}?",
+        "Must you miss the {event} again?",
+        "Is it too late for you to come to {town}?",
+        "Have you given up the trip to the {hills}?",
+        "Is work at {company} keeping you from the {event}?",
+        "Are you too tired to walk over the {hills}?",
+        "Do you have to work on {day} and miss our trip to {town}?",
+        "Is it too far for you to come to {town}?",
+        "Have you given up rowing on the {river}?",
+        "Must you miss our trip to {town} on {day}?",
+        "Are you too busy to see {town} this {season}?",
+    ),
+}
+"""Whether "yes" means that the guest is coming, and the wordings."""
+REPLIES = {
+    "yes": (
+        "Yes, I think so.",
+        "Yes, {third} has seen to that.",
+        "Yes, of course, as I told {third}.",
+        "Certainly, {third} and I have settled it.",
+        "Yes, as always in {month}.",
+        "Certainly, that is what I wrote to {third}.",
+        "Of course, {third} knows that too.",
+    ),
+    "no": (
+        "No, I do not think so.",
+        "No, {third} was wrong about that.",
+        "No, not at all, whatever {third} says.",
+        "Not at all, {third} and I have settled it.",
+        "No, not since {month}.",
+        "Not at all, that is what I wrote to {third}.",
+        "By no means, {third} knows that too.",
+    ),
+    "open": (
+        "I cannot say yet.",
+        "That depends on {third}.",
+        "Ask me again on {other_day}.",
+        "Let me talk to {third} first.",
+        "I cannot say before {month}.",
+        "Perhaps; I wait for news from {third}.",
+        "Perhaps; let us see what {third} says.",
+    ),
+}
 
 
 def mood(author: Author, count: int) -> list[Example]:
@@ -222,25 +280,18 @@ def mail(author: Author, count: int) -> list[Example]:
     return _by_label(author, MAIL, count)
 
 
-def answers(author: Author, count: int) -> list[Example]:
-    """A question, a sentence, and whether the sentence answers the question.
-
-    A sentence that does not answer speaks of another fact of the same subject or, in one of
-    four cases, of the same fact of another subject.
-    """
+def replies(author: Author, count: int) -> list[Example]:
+    """An invitation, its reply, and whether the guest is coming ("yes", "no" or "open")."""
 
     def example() -> Example:
         facts = author.scene()
-        subject = author.rng.choice(ARTICLES)
-        told, untold = author.rng.sample(subject.facts, 2)
-        question = fill(author.rng.choice(wordings(told)), facts).text
-        if author.rng.random() < 0.5:
-            return question, _statement(author, subject, told, facts), ANSWERED
-        if author.rng.random() < 0.75:
-            return question, _statement(author, subject, untold, facts), OPEN
-        return question, _statement(author, subject, told, _another(author, subject, facts)), OPEN
+        asks_to_come = author.rng.random() < 0.5
+        invitation = fill(author.template(INVITATIONS[asks_to_come]), facts).text
+        said = author.rng.choice(tuple(REPLIES))
+        label = said if asks_to_come else {"yes": "no", "no": "yes", "open": "open"}[said]
+        return invitation, fill(author.template(REPLIES[said]), facts).text, label
 
-    return author.different(example, lambda row: f"{row[0]} {row[1]}", count)
+    return author.different(example, " ".join, count)
 
 
 def _by_label(author: Author, classes: Mapping[str, tuple[str, ...]], count: int) -> list[Example]:
@@ -249,15 +300,3 @@ def _by_label(author: Author, classes: Mapping[str, tuple[str, ...]], count: int
         return fill(author.template(classes[label]), author.scene()).text, label
 
     return author.different(example, lambda row: row[0], count)
-
-
-def _statement(author: Author, subject: Subject, fact: Fact, facts: Mapping[str, str]) -> str:
-    named = {**facts, "subject": facts[subject.slot]}
-    return fill(author.rng.choice(fact.statements), named).text
-
-
-def _another(author: Author, subject: Subject, facts: Mapping[str, str]) -> Mapping[str, str]:
-    """Facts of a subject with another name."""
-    while (other := author.scene())[subject.slot] == facts[subject.slot]:
-        pass
-    return other

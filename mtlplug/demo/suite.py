@@ -12,7 +12,7 @@ SIZES = {
     "guide": (80, 40),
     "mood": (900, 150),
     "topics": (900, 150),
-    "answers": (1200, 200),
+    "replies": (900, 150),
     "mail": (150, 100),
 }
 """Training and validation examples of each task; for QA contexts, with three questions each
@@ -111,13 +111,13 @@ train = "topics/train.jsonl"
 valid = "topics/valid.jsonl"
 columns = { text = "line", label = "topic" }
 
-# Does the sentence answer the question?
-[tasks.answers]
+# Does the guest come? An invitation and the reply to it
+[tasks.replies]
 format = "C"
 role = "pretrain"
-train = "answers/train.csv"
-valid = "answers/valid.csv"
-columns = { text = "question", text_pair = "sentence", label = "answered" }
+train = "replies/train.csv"
+valid = "replies/valid.csv"
+columns = { text = "invitation", text_pair = "reply", label = "coming" }
 
 # What does a letter to the town hall want?
 [tasks.mail]

@@ -34,7 +34,10 @@ TOWN_ENDS = several(
 )
 TOWN_FIRST_WORDS = ("Little", "Upper", "Old", "Port", "Long", "Market")
 
-RIVER_STARTS = several("Ar Bre Cal Der El Gan Ish Kin Lor Mel Nid Or Pel Ro Sev Tam Ul Ver Wa")
+RIVER_STARTS = several(
+    "Ar Bel Bre Cal Cor Dar Der El Fen Gan Ish Jor Kin Lim Lor Mel Nid Or Pel Ro Sev Tam Tav Ul "
+    "Ver Wa Yel"
+)
 RIVER_ENDS = several("row na ble den lin mar nock ter way wen")
 HILL_STARTS = several("Black Cloud Crow Fox Gorse Grey Hare High Sheep Wether White Wind")
 HILL_KINDS = ("Hills", "Fells", "Downs", "Moors")

@@ -98,6 +98,7 @@ class World:
             "season": rng.choice(words.SEASONS),
             "number": rng.choice(words.NUMBERS),
             "amount": rng.choice(words.AMOUNTS),
+            "other_amount": rng.choice(words.AMOUNTS),
             "other_goods": other.home.goods,
             "date": f"{rng.randint(1, 28)} {rng.choice(words.MONTHS)}",
             "miles": str(rng.randint(3, 60)),
@@ -114,12 +115,12 @@ def build(rng: Random, taken: set[str], people: int) -> World:
         people: how many people live there; the rest follows from it.
     """
     names = _Names(rng, taken)
-    hills = [names.hills() for _ in range(people // 20)]
+    hills = [names.hills() for _ in range(people // 50)]
     rivers = [
-        River(names.river(), rng.choice(hills), rng.randint(20, 240)) for _ in range(people // 8)
+        River(names.river(), rng.choice(hills), rng.randint(20, 240)) for _ in range(people // 12)
     ]
-    towns = [_town(rng, names, rivers) for _ in range(people // 2)]
-    companies = [_company(rng, names, towns) for _ in range(people // 4)]
+    towns = [_town(rng, names, rivers) for _ in range(people // 4)]
+    companies = [_company(rng, names, towns) for _ in range(people // 3)]
     return World(tuple(_person(rng, names, towns, companies) for _ in range(people)))
 
 

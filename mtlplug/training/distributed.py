@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -66,3 +67,25 @@ def set_environment() -> None:
             port = probe.getsockname()[1]
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def start() -> World:
+    """Join the other processes of the run, however it was started."""
+    set_environment()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+
+    size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    else:
+        # On a CPU DeepSpeed would compile a shared-memory operation at the first start, which
+        # takes minutes and hangs where an earlier build was killed; gloo does without.
+        deepspeed.ops.__compatible_ops__.pop("deepspeed_shm_comm", None)
+    if not dist.is_initialized():
+        deepspeed.init_distributed(
+            dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False
+        )
+    return World(rank, size, device)

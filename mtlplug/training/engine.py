@@ -1,0 +1,208 @@
+"""DeepSpeed around the model: exact steps over ranks and micro-batches, evaluation, weights.
+
+The gradient of a step is the gradient of the mean loss over the whole batch, whatever the
+number of ranks and micro-batches and the ZeRO stage. `managed_gradient_accumulation = false`
+leaves the boundary of a step to us: `backward` accumulates, `step` reduces and updates.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mtlplug.batching.loader import Step
+from mtlplug.batching.packing import MicroBatch
+from mtlplug.config import RunConfig
+from mtlplug.model.multitask import MultiTaskModel, Output
+from mtlplug.training import checkpoint
+from mtlplug.training.distributed import World
+from mtlplug.training.folder import RunFolder
+
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+import deepspeed  # noqa: E402  (its import logs; the level has to be set before)
+
+WEIGHTS = "weights.safetensors"
+
+
+class Engine:
+    """Trains and evaluates one model under DeepSpeed.
+
+    Args:
+        model: encoder and heads, in float32; DeepSpeed casts and partitions it.
+        config: the options of the run.
+        deepspeed_config: resolved (`mtlplug.training.deepspeed_config`).
+        total_steps: steps over which the learning rate decays.
+        world: the processes of the run.
+
+    Attributes:
+        precision: fp32, bf16 or fp16.
+        stage: of ZeRO.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        config: RunConfig,
+        deepspeed_config: Mapping[str, Any],
+        total_steps: int,
+        world: World,
+    ) -> None:
+        self.world = world
+        self.stage = int(deepspeed_config["zero_optimization"]["stage"])
+        self.precision = precision_of(deepspeed_config)
+        model.to(world.device)
+        own_optimizer = "optimizer" in deepspeed_config
+        parameters = parameter_groups(model, config.weight_decay)
+        optimizer = None if own_optimizer else adamw(parameters, config, world.device)
+        own_schedule = "scheduler" in deepspeed_config
+        self.engine, self.optimizer, _, self.schedule = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            model_parameters=parameters if own_optimizer else None,
+            lr_scheduler=None if own_schedule else _linear_decay(config, total_steps),
+            config=dict(deepspeed_config),
+            dist_init_required=False,
+        )
+        checkpoint.refuse_code(self.engine)
+
+    @property
+    def model(self) -> MultiTaskModel:
+        """The model inside the engine."""
+        model: MultiTaskModel = self.engine.module
+        return model
+
+    @property
+    def in_step(self) -> bool:
+        """Whether all ranks need the same number of micro-batches.
+
+        ZeRO-2 and 3 communicate in every backward pass.
+        """
+        return self.stage >= 2
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps skipped because a gradient overflowed in fp16."""
+        return int(self.engine.skipped_steps)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.engine.get_lr()[0])
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Norm of the last step's gradient before clipping; None where it was skipped."""
+        norm = self.engine.get_global_grad_norm()
+        return None if norm is None or not math.isfinite(norm) else float(norm)
+
+    def step(self, step: Step) -> Tensor:
+        """One optimizer step; returns this rank's share in the mean loss of the batch, detached.
+
+        Every micro-batch's loss is already weighted by 1 / batch size; DeepSpeed divides sums of
+        gradients by the number of ranks, which the factor takes back.
+        """
+        self.engine.train()
+        total = torch.zeros((), device=self.world.device)
+        for micro_batch in step.micro_batches:
+            loss = self.engine(micro_batch.to(self.world.device)).loss
+            self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
+            total += loss.detach()
+        self.engine.step()
+        return total
+
+    def evaluate(self, micro_batch: MicroBatch) -> Output:
+        """Losses and scores of a micro-batch, without dropout or gradients."""
+        self.engine.eval()
+        output: Output = self.engine(micro_batch)
+        return output
+
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters in float32 on the CPU, by name, on rank 0; every rank must call it.
+
+        In fp16 and bf16 these are the optimizer's master weights, not the rounded copies.
+        """
+        weights = {}
+        for name, parameter in self.model.named_parameters():
+            value = None
+            if self.precision != "fp32" or self.stage == 3:
+                value = deepspeed.utils.safe_get_full_fp32_param(parameter)
+            value = parameter if value is None else value
+            if self.world.main:
+                weights[name] = value.detach().to("cpu", torch.float32).clone()
+        return weights
+
+    def save_weights(self, folder: RunFolder, place: Path) -> None:
+        """Write all parameters to one safetensors file in `place`."""
+        weights = self.weights()
+        if self.world.main:
+            unfinished = place.with_name(place.name + ".tmp")
+            unfinished.mkdir(parents=True, exist_ok=True)
+            save_file(weights, unfinished / WEIGHTS)
+            folder.replace(unfinished, place)
+        self.world.barrier()
+
+    def save_checkpoint(self, folder: RunFolder, epoch: int, progress: Mapping[str, Any]) -> None:
+        """Write what a resumed run goes on from."""
+        checkpoint.save(self.engine, folder, epoch, progress, self.world)
+
+    def load_checkpoint(self, folder: RunFolder) -> dict[str, Any] | None:
+        """Go on from the newest checkpoint; returns the progress kept in it, or None."""
+        return checkpoint.load(self.engine, folder, self.world)
+
+
+def load_weights(model: nn.Module, place: Path) -> None:
+    """Put the parameters written by `Engine.save_weights` into a model."""
+    model.load_state_dict(load_file(place / WEIGHTS), strict=False)
+
+
+def precision_of(deepspeed_config: Mapping[str, Any]) -> str:
+    """The precision a DeepSpeed configuration asks for."""
+    for precision in ("fp16", "bf16"):
+        if deepspeed_config.get(precision, {}).get("enabled"):
+            return precision
+    return "fp32"
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights with decay; biases and normalisation without, as transformers' Trainer has it."""
+    if not weight_decay:
+        return [{"params": list(model.parameters()), "weight_decay": 0.0}]
+    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def adamw(
+    groups: list[dict[str, Any]], config: RunConfig, device: torch.device
+) -> torch.optim.AdamW:
+    """AdamW with the defaults of transformers' Trainer (Padmakumar et al., 2022, B.2)."""
+    return torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        fused=device.type == "cuda",
+    )
+
+
+def _linear_decay(config: RunConfig, total_steps: int) -> Any:
+    """A schedule for DeepSpeed: linear warm-up, then linear decay to zero."""
+    warmup = math.ceil(config.warmup_ratio * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        return max(0.0, (total_steps - step) / max(1, total_steps - warmup))
+
+    return lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

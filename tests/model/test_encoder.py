@@ -1,0 +1,531 @@
+"""The encoder over packed streams against transformers' own padded forward."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+
+from mtlplug.errors import MtlplugError
+from mtlplug.model import attention
+from mtlplug.model.attention import NAME, equal_runs, packed_attention
+from mtlplug.model.encoder import PACKED_TYPES, Encoder
+from mtlplug.model.stream import TokenStream
+
+VOCABULARY = 99
+LENGTHS = (7, 1, 3, 20, 3, 12, 1, 3, 12, 31)
+SORTED = tuple(sorted(LENGTHS))
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 64,
+    # Wider than usual, so that what a token attends to shows in its hidden state.
+    "initializer_range": 0.1,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+ROBERTA = {"type_vocab_size": 1, "pad_token_id": 1}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "albert": {"embedding_size": 16},
+    "bert": {},
+    "camembert": ROBERTA,
+    "distilbert": {"dropout": 0.0, "attention_dropout": 0.0},
+    "electra": {"embedding_size": 16},
+    "modernbert": {
+        "initializer_cutoff_factor": 1.0,
+        "local_attention": 8,
+        "global_attn_every_n_layers": 2,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+    },
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+}
+PADDED_FAMILIES: dict[str, dict[str, Any]] = {
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+        "norm_rel_ebd": "layer_norm",
+    },
+    "mpnet": {},
+}
+DISTILBERT = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+}
+
+
+def tiny(model_type: str, **options: Any) -> PreTrainedModel:
+    """A small encoder with random weights."""
+    torch.manual_seed(0)
+    values = {**SMALL, **(FAMILIES | PADDED_FAMILIES)[model_type], **options}
+    if model_type == "distilbert":
+        values = {DISTILBERT.get(key, key): value for key, value in values.items()}
+    config = AutoConfig.for_model(model_type, **values)
+    takes_pooler = model_type not in ("distilbert", "electra", "modernbert", "deberta-v2")
+    pooler = {"add_pooling_layer": False} if takes_pooler else {}
+    return AutoModel.from_config(config, **pooler).eval()
+
+
+def sequences(
+    lengths: Sequence[int], types: int = 2, seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Token ids and types of random sequences, as the feature store keeps them."""
+    random = np.random.default_rng(seed)
+    ids = [random.integers(5, VOCABULARY, size).astype(np.uint32) for size in lengths]
+    return ids, [random.integers(0, types, size).astype(np.uint8) for size in lengths]
+
+
+def inputs(model: PreTrainedModel, lengths: Sequence[int]) -> tuple[list, list]:
+    """Sequences with the token types the model's family knows."""
+    return sequences(lengths, getattr(model.config, "type_vocab_size", 1) or 1)
+
+
+def reference(model: PreTrainedModel, ids: list, types: list, implementation: str) -> Tensor:
+    """Hidden states of transformers' padded forward, sequences end to end."""
+    model = model.train(model.training)
+    if model.config.model_type not in PADDED_FAMILIES:
+        model.set_attn_implementation(implementation)
+    shape = (len(ids), max(map(len, ids)))
+    ids_SL = torch.full(shape, model.config.pad_token_id or 0)
+    types_SL, mask_SL = torch.zeros(shape).long(), torch.zeros(shape).long()
+    for row, (row_ids, row_types) in enumerate(zip(ids, types, strict=True)):
+        ids_SL[row, : len(row_ids)] = torch.from_numpy(row_ids.astype(np.int64))
+        types_SL[row, : len(row_ids)] = torch.from_numpy(row_types.astype(np.int64))
+        mask_SL[row, : len(row_ids)] = 1
+    has_types = model.config.model_type in ("albert", "bert", "electra")
+    extra = {"token_type_ids": types_SL} if has_types else {}
+    output = model(input_ids=ids_SL, attention_mask=mask_SL, **extra)
+    return output.last_hidden_state[mask_SL.bool()]
+
+
+def gradients(model: PreTrainedModel, hidden_TD: Tensor) -> dict[str, Tensor]:
+    """Gradient of every parameter, for a loss in which every hidden value counts differently."""
+    weights_TD = torch.randn(hidden_TD.shape, generator=torch.Generator().manual_seed(1))
+    model.zero_grad()
+    (hidden_TD.float() * weights_TD).sum().backward()
+    missing = [name for name, value in model.named_parameters() if value.grad is None]
+    assert not missing
+    return {name: value.grad.clone() for name, value in model.named_parameters()}
+
+
+def worst(model: PreTrainedModel, road: str, lengths: Sequence[int], **options: Any) -> float:
+    """Largest relative difference to the padded reference, of hidden states and gradients.
+
+    A gradient's difference is relative to its own largest value, or to a hundredth of the
+    largest of all: a key's bias has none but rounding, as softmax ignores it.
+    """
+    ids, types = inputs(model, lengths)
+    encoder = Encoder(copy.deepcopy(model), road)
+    hidden_TD = encoder(TokenStream.of(ids, types))
+    expected_TD = reference(model, ids, types, options.get("implementation", "sdpa"))
+    found = gradients(encoder.model, hidden_TD)
+    expected = gradients(model, expected_TD)
+    floor = 0.01 * max(float(value.abs().max()) for value in expected.values())
+    difference_TD = (hidden_TD - expected_TD).detach().abs()
+    errors = [float(difference_TD.max() / expected_TD.detach().abs().max())]
+    for name, value in expected.items():
+        error = float((found[name] - value).abs().max())
+        errors.append(error / max(float(value.abs().max()), floor))
+    return max(errors)
+
+
+def test_every_packed_type_is_tested() -> None:
+    """The types that run packed by default are those the tests below compare."""
+    assert set(FAMILIES) == PACKED_TYPES
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("lengths", [LENGTHS, SORTED], ids=["permuted", "sorted"])
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_packed_equals_padded(model_type: str, lengths: Sequence[int], implementation: str) -> None:
+    """Hidden states and the gradient of every parameter equal those of the padded forward."""
+    assert worst(tiny(model_type), "packed", lengths, implementation=implementation) < 1e-5
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_leaking_attention_is_noticed(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same comparison fails when one run of sequences is treated as a single sequence."""
+
+    def leaking(lengths: Sequence[int], most: int | None) -> tuple[tuple[int, int], ...]:
+        runs = equal_runs(lengths, most)
+        return tuple((1, count * size) if size == 3 else (count, size) for count, size in runs)
+
+    monkeypatch.setattr(attention, "equal_runs", leaking)
+    assert worst(tiny(model_type), "packed", SORTED) > 1e-3
+
+
+@pytest.mark.parametrize("wider", [-1, 1])
+def test_wrong_window_is_noticed(wider: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same comparison fails when a sliding window is wider or narrower by one token."""
+    band = attention._band
+    monkeypatch.setattr(
+        attention,
+        "_band",
+        lambda length, window, device: band(length, window and window + wider, device),
+    )
+    assert worst(tiny("modernbert"), "packed", SORTED) > 1e-3
+
+
+@pytest.mark.parametrize("model_type", ["bert", "modernbert"])
+def test_wrong_positions_are_noticed(model_type: str) -> None:
+    """The comparison fails when positions count on from one sequence to the next."""
+    encoder = Encoder(tiny(model_type), "packed")
+    stream = TokenStream.of(*sequences((4, 5)))
+    right_TD = encoder(stream)
+    counted = TokenStream(
+        stream.ids_T, stream.types_T, torch.arange(9), stream.starts_S1, stream.lengths
+    )
+    # ModernBERT's rotary positions are relative: a shift of a whole sequence changes nothing.
+    same = torch.allclose(encoder(counted), right_TD, atol=1e-4)
+    assert same == (model_type == "modernbert")
+
+
+def test_runs_of_bounded_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cutting runs to what a cache holds changes nothing."""
+    monkeypatch.setattr(attention, "CPU_SCORES", 18)
+    assert equal_runs((3, 3, 3, 20), attention.CPU_SCORES) == ((2, 3), (1, 3), (1, 20))
+    assert worst(tiny("bert"), "packed", SORTED) < 1e-5
+
+
+@pytest.mark.parametrize("model_type", [*sorted(PADDED_FAMILIES), "bert", "roberta", "modernbert"])
+def test_padded_road_equals_reference(model_type: str) -> None:
+    """The fallback gives the hidden states and gradients of the model as it is."""
+    assert worst(tiny(model_type), "padded", LENGTHS) < 1e-5
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("model_type", ["bert", "modernbert"])
+def test_no_tensor_over_all_pairs_of_tokens(model_type: str, dropout: float) -> None:
+    """No operation of a packed forward makes a tensor of T x T elements."""
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(
+            self, function: Callable, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            made = result if isinstance(result, tuple | list) else [result]
+            sizes = [value.numel() for value in made if isinstance(value, Tensor)]
+            self.elements = max([self.elements, *sizes])
+            return result
+
+    name = "attention_dropout" if model_type == "modernbert" else "attention_probs_dropout_prob"
+    encoder = Encoder(tiny(model_type, **{name: dropout}), "packed").train()
+    stream = TokenStream.of(*inputs(encoder.model, [16] * 32))
+    with Largest() as largest:
+        encoder(stream)
+    assert 0 < largest.elements < 512 * 512
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("bert", "attention_probs_dropout_prob"),
+        ("distilbert", "attention_dropout"),
+        ("modernbert", "attention_dropout"),
+        ("albert", "attention_probs_dropout_prob"),
+    ],
+)
+def test_attention_dropout(model_type: str, name: str) -> None:
+    """Attention weights are dropped in training mode only."""
+    encoder = Encoder(tiny(model_type, **{name: 0.5}), "packed")
+    stream = TokenStream.of(*inputs(encoder.model, SORTED))
+    assert torch.equal(encoder(stream), encoder(stream))
+    encoder.train()
+    assert not torch.allclose(encoder(stream), encoder(stream), atol=1e-3)
+
+
+@pytest.mark.parametrize("sliding_window", [None, 2])
+def test_dropped_attention_keeps_its_mean(sliding_window: int | None) -> None:
+    """Attention with dropout, over many draws, has the mean of attention without."""
+    torch.manual_seed(0)
+    stream = TokenStream.of(*sequences((2, 4, 4)))
+    query, key, value = torch.randn(3, 1, 2, 10, 8)
+    options = {"packed_plan": attention.Plan.of(stream), "sliding_window": sliding_window}
+    call = (torch.nn.Identity(), query, key, value, None)
+    exact = packed_attention(*call, **options)[0]
+    draws = [packed_attention(*call, dropout=0.3, **options)[0] for _ in range(2000)]
+    assert not torch.allclose(draws[0], exact, atol=0.1)
+    assert torch.allclose(torch.stack(draws).mean(0), exact, atol=0.12)
+
+
+@pytest.mark.parametrize("model_type", sorted(PACKED_TYPES - {"albert"}))
+def test_gradient_checkpointing(model_type: str) -> None:
+    """Computing activations again gives the same gradients, dropout included."""
+    name = "attention_probs_dropout_prob"
+    if model_type in ("distilbert", "modernbert"):
+        name = "attention_dropout"
+    model = tiny(model_type, **{name: 0.2})
+    stream = TokenStream.of(*inputs(model, SORTED))
+    calls = []
+
+    def run(again: bool) -> dict[str, Tensor]:
+        encoder = Encoder(copy.deepcopy(model), "packed", gradient_checkpointing=again).train()
+        linear = next(m for m in encoder.model.modules() if isinstance(m, torch.nn.Linear))
+        if model_type == "electra":
+            linear = encoder.model.encoder.layer[0].intermediate.dense
+        calls.clear()
+        linear.register_forward_hook(lambda *_: calls.append(1))
+        torch.manual_seed(3)
+        return gradients(encoder.model, encoder(stream))
+
+    once, times_once = run(False), len(calls)
+    twice, times_twice = run(True), len(calls)
+    assert (times_once, times_twice) == (1, 2)
+    for parameter, value in once.items():
+        assert torch.allclose(twice[parameter], value, rtol=1e-5, atol=1e-5), parameter
+
+
+def test_no_gradient_checkpointing() -> None:
+    """A family without gradient checkpointing says so."""
+    with pytest.raises(MtlplugError, match="'albert' has no gradient checkpointing"):
+        Encoder(tiny("albert"), gradient_checkpointing=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_half_precision(dtype: torch.dtype, dropout: float) -> None:
+    """Half precision runs forward and backward on a CPU, close to float32."""
+    model = tiny("roberta", initializer_range=0.05, attention_probs_dropout_prob=dropout)
+    stream = TokenStream.of(*inputs(model, SORTED))
+    exact_TD = Encoder(copy.deepcopy(model), "packed")(stream)
+    encoder = Encoder(copy.deepcopy(model).to(dtype), "packed")
+    hidden_TD = encoder(stream)
+    assert hidden_TD.dtype == dtype
+    assert torch.allclose(hidden_TD.float(), exact_TD, atol=0.1)
+    found = gradients(encoder.model, encoder.train()(stream))
+    assert all(value.isfinite().all() for value in found.values())
+
+
+def test_stream() -> None:
+    """A stream has positions within sequences, starts, lengths, and keeps the order."""
+    ids = [np.array([5, 6], dtype=np.uint32), np.array([7], dtype=np.uint32)]
+    types = [np.array([0, 1], dtype=np.uint8), np.array([1], dtype=np.uint8)]
+    stream = TokenStream.of(ids, types)
+    assert stream.ids_T.tolist() == [5, 6, 7]
+    assert stream.types_T.tolist() == [0, 1, 1]
+    assert stream.positions_T.tolist() == [0, 1, 0]
+    assert stream.starts_S1.tolist() == [0, 2, 3]
+    assert stream.lengths == (2, 1)
+    assert len(stream) == 2
+    dtypes = [stream.ids_T.dtype, stream.types_T.dtype, stream.positions_T.dtype]
+    assert dtypes == [torch.int64] * 3
+    assert stream.starts_S1.dtype == torch.int32
+    moved = stream.to(torch.device("meta"))
+    assert moved.starts_S1.device.type == "meta"
+    assert moved.lengths == stream.lengths
+
+
+@pytest.mark.parametrize(
+    ("lengths", "others", "sentence"),
+    [
+        ([], [], "one or more sequences of tokens; got none"),
+        ([2, 0], [2, 0], "sequence 1 of 2 is empty"),
+        ([2, 1], [1, 2], "3 token ids in 2 sequences do not match 3 token type ids in 2"),
+    ],
+)
+def test_stream_errors(lengths: list[int], others: list[int], sentence: str) -> None:
+    """Sequences that cannot be a stream are refused with a sentence."""
+    with pytest.raises(MtlplugError, match=sentence):
+        TokenStream.of([np.ones(n, int) for n in lengths], [np.ones(n, int) for n in others])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "longest"),
+    [("bert", 64), ("roberta", 62), ("modernbert", 64), ("distilbert", 64), ("mpnet", 62)],
+)
+def test_max_length(model_type: str, longest: int) -> None:
+    """A sequence of the model's maximum runs; a longer one is refused with a sentence."""
+    encoder = Encoder(tiny(model_type))
+    assert encoder.max_length == longest
+    assert encoder(TokenStream.of(*inputs(encoder.model, [longest]))).shape == (longest, 32)
+    message = f"{longest + 1} tokens, more than the {longest} that model type '{model_type}'"
+    with pytest.raises(MtlplugError, match=message):
+        encoder(TokenStream.of(*inputs(encoder.model, [2, longest + 1])))
+
+
+def test_roads(caplog: pytest.LogCaptureFixture) -> None:
+    """Auto packs what can be packed; the fallback says so once; asking for padding is silent."""
+    with caplog.at_level(logging.WARNING, logger="mtlplug"):
+        assert Encoder(tiny("bert")).road == "packed"
+        assert Encoder(tiny("bert"), "padded").road == "padded"
+        assert Encoder(tiny("mpnet"), "padded").road == "padded"
+        assert not caplog.records
+        encoder = Encoder(tiny("mpnet"))
+        encoder(TokenStream.of(*sequences((2, 3))))
+        encoder(TokenStream.of(*sequences((2, 3))))
+    assert encoder.road == "padded"
+    assert [record.getMessage()[:37] for record in caplog.records] == [
+        "model type 'mpnet' cannot run packed:"
+    ]
+
+
+def test_decoders_do_not_run_packed() -> None:
+    """A causal model of a packed type takes the padded road: packed attention looks ahead."""
+    assert Encoder(tiny("bert", is_decoder=True)).road == "padded"
+
+
+def test_road_errors() -> None:
+    """An unknown road lists the known; a family that cannot be packed lists those that can."""
+    with pytest.raises(MtlplugError, match="unknown road 'fast'; known: auto, packed, padded"):
+        Encoder(tiny("bert"), "fast")
+    with pytest.raises(MtlplugError, match=r"'mpnet' cannot run packed; .* albert, bert"):
+        Encoder(tiny("mpnet"), "packed")
+
+
+def test_packed_attention_refuses_calls_from_outside() -> None:
+    """The model called without the encoder raises instead of mixing up sequences."""
+    encoder = Encoder(tiny("bert"), "packed")
+    with pytest.raises(ValueError, match="runs inside Encoder only"):
+        encoder.model(input_ids=torch.ones(2, 3).long(), attention_mask=torch.ones(2, 3).long())
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of two words."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel({"<unk>": 0, "a": 1, "b": 2}, "<unk>"))
+    )
+
+
+@pytest.mark.parametrize("model_type", [*sorted(FAMILIES), "mpnet"])
+def test_save(model_type: str, tmp_path: Path) -> None:
+    """A saved encoder opens with the Auto classes and computes the same."""
+    model = tiny(model_type)
+    encoder = Encoder(model)
+    ids, types = inputs(model, LENGTHS)
+    hidden_TD = encoder(TokenStream.of(ids, types))
+    encoder.save(tmp_path, tokenizer())
+    assert NAME not in (tmp_path / "config.json").read_text()
+    opened = AutoModel.from_pretrained(tmp_path)
+    assert opened.config._attn_implementation != NAME
+    opened_TD = reference(opened, ids, types, "sdpa")
+    assert torch.allclose(opened_TD, hidden_TD, rtol=1e-4, atol=1e-5)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path).vocab_size == 3
+    again = Encoder.from_pretrained(str(tmp_path))
+    assert again.road == encoder.road
+    assert torch.allclose(again(TokenStream.of(ids, types)), hidden_TD)
+
+
+def test_loading_is_quiet_and_leaves_the_pooler(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Weights nobody uses are neither loaded nor reported, and half precision becomes float32."""
+    config = tiny("bert").config
+    transformers.BertForMaskedLM(config).half().save_pretrained(tmp_path / "lm")
+    transformers.BertModel(config).save_pretrained(tmp_path / "pooler")
+    capfd.readouterr()
+    for name in ("lm", "pooler"):
+        encoder = Encoder.from_pretrained(str(tmp_path / name), gradient_checkpointing=True)
+        assert not [key for key, _ in encoder.named_parameters() if "pooler" in key]
+        assert {value.dtype for value in encoder.parameters()} == {torch.float32}
+        assert encoder.model.is_gradient_checkpointing
+    assert capfd.readouterr() == ("", "")
+
+
+def with_config(**changes: Any) -> Callable[[Path], None]:
+    """Change the configuration in a model folder."""
+
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+    return spoil
+
+
+def cut_weights(folder: Path) -> None:
+    """Cut off the end of the weights in a model folder."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "has no config.json; give the folder"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
+        (
+            lambda folder: (folder / "config.json").write_text("{"),
+            "cannot load the model .*JSON.*; give the folder",
+        ),
+        (
+            with_config(vocab_size=120),
+            r"'embeddings.*' has shape \(99, 32\), not \(120, 32\); choose",
+        ),
+        (
+            with_config(num_hidden_layers=3),
+            r"lack 16 parameters of BertModel, first 'encoder\.layer\.2",
+        ),
+        (with_config(model_type="nonsense"), "cannot load the model .*; give the folder"),
+        (
+            with_config(hidden_size="big"),
+            "cannot load the model .*'hidden_size'.*; give the folder",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'),
+            "cannot load the model .*'t5' is not an encoder; give the folder",
+        ),
+        (cut_weights, "cannot load the model .*; give the folder"),
+    ],
+)
+def test_load_errors(
+    spoil: Callable[[Path], None], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A model folder that cannot be loaded gives one sentence with the reason, nothing else."""
+    tiny("bert").save_pretrained(tmp_path)
+    spoil(tmp_path)
+    capfd.readouterr()
+    with pytest.raises(MtlplugError, match=sentence) as caught:
+        Encoder.from_pretrained(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-encoder", "./no/such/folder", "x y"])
+def test_unreachable_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is no folder and cannot be had from the hub gives one sentence."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MtlplugError, match=f"cannot load the model '{name}'.*; give the") as caught:
+        Encoder.from_pretrained(name)
+    assert "no such folder, and from the hub: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_model_that_is_a_file(tmp_path: Path) -> None:
+    """A file given as the model is refused by name."""
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(MtlplugError, match=r"model\.bin' is a file; give the folder"):
+        Encoder.from_pretrained(str(tmp_path / "model.bin"))
+
+
+def test_real_encoder(minilm: str) -> None:
+    """A real pretrained encoder gives equal hidden states and gradients, packed and padded."""
+    model = Encoder.from_pretrained(minilm).model
+    model.set_attn_implementation("sdpa")
+    assert worst(model, "packed", (5, 5, 9, 30, 64, 130)) < 1e-5
