@@ -106,7 +106,9 @@ def _load(
         if manager.get_plugin(name) is not None:
             manager.unregister(name=name)
         reason = " ".join(str(error).split()) or "no message"
-        return Plugin(point.name, distribution, version, (), f"{type(error).__name__}: {reason}"), ()
+        return Plugin(
+            point.name, distribution, version, (), f"{type(error).__name__}: {reason}"
+        ), ()
     codes = tuple(task_format.code for task_format in formats)
     return Plugin(point.name, distribution, version, codes), formats
 
@@ -131,7 +133,9 @@ def _distinct(found: Iterable[EntryPoint]) -> list[EntryPoint]:
     for point in found:
         owner = point.dist.metadata["Name"] if point.dist else ""
         seen.setdefault((owner, point.name, point.value), point)
-    return sorted(seen.values(), key=lambda point: (point.dist.name if point.dist else "", point.name))
+    return sorted(
+        seen.values(), key=lambda point: (point.dist.name if point.dist else "", point.name)
+    )
 
 
 def _describe(plugin: Plugin) -> str:

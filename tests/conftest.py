@@ -28,7 +28,9 @@ def real_data() -> Path:
     """The collection of real datasets."""
     folder = Path(os.environ.get("MTLPLUG_DATA") or BESIDE)
     if not (folder / "tasks.json").exists():
-        pytest.skip(f"no real data: set MTLPLUG_DATA or put it at {BESIDE.name} beside the checkout")
+        pytest.skip(
+            f"no real data: set MTLPLUG_DATA or put it at {BESIDE.name} beside the checkout"
+        )
     return folder
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mtlplug.batching.mixing import Members
-from mtlplug.model.stream import TokenStream
+from mtlplug.batching.stream import TokenStream
 from mtlplug.ragged import Splits
 
 if TYPE_CHECKING:
@@ -155,12 +155,12 @@ class Packer:
         }
         return MicroBatch(stream, rows)
 
-    def _rows(
-        self, task: int, features_B: Indices, starts_B: Indices, batch_size: int
-    ) -> TaskRows:
+    def _rows(self, task: int, features_B: Indices, starts_B: Indices, batch_size: int) -> TaskRows:
         store = self.stores[task]
         numbers = features_B.tolist()
-        reads = [store.reads(feature) + start for feature, start in zip(numbers, starts_B, strict=True)]
+        reads = [
+            store.reads(feature) + start for feature, start in zip(numbers, starts_B, strict=True)
+        ]
         targets = [store.target(feature) for feature in numbers]
         weight = self.weights[task] / batch_size if batch_size else 0.0
         return TaskRows(

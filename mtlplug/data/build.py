@@ -108,9 +108,7 @@ class Builder:
         labels = tuple(task.labels or facts.get("labels", ()))
         return dataclasses.replace(task, facts=facts, labels=labels)
 
-    def _store(
-        self, task: Task, task_format: TaskFormat, split: str, length: int
-    ) -> FeatureStore:
+    def _store(self, task: Task, task_format: TaskFormat, split: str, length: int) -> FeatureStore:
         recipe = self._recipe(task, task_format, task.sources[split]) | {
             "store": STORE_VERSION,
             "split": split,
@@ -124,9 +122,7 @@ class Builder:
                 self._write_store(folder, task, task_format, split)
         return FeatureStore(folder)
 
-    def _write_store(
-        self, folder: Path, task: Task, task_format: TaskFormat, split: str
-    ) -> None:
+    def _write_store(self, folder: Path, task: Task, task_format: TaskFormat, split: str) -> None:
         unfinished = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
         encode = self.encode(task)

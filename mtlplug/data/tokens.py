@@ -8,6 +8,7 @@ Shapes: L tokens of one sequence.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -89,9 +90,7 @@ class Encode:
             )
         self.max_length = max_length
         self.counts: Counter[str] = Counter()
-        self._tokenizer = tokenizer
         self._json: str = backend.to_str()
-        self._has_types = "token_type_ids" in tokenizer.model_input_names
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something dropped, cut or repaired, shown to the user per task."""
@@ -164,10 +163,7 @@ class Encode:
         self, max_length: int | None, *, words: bool = False, **truncation: Any
     ) -> Tokenizer:
         """A private copy of the Rust tokenizer with the truncation wanted."""
-        backend = Tokenizer.from_str(self._json)
-        if words and getattr(self._tokenizer, "add_prefix_space", None) is False:
-            # Byte-level BPE glues a word to its neighbour without a leading blank.
-            backend = _with_prefix_space(self._tokenizer)
+        backend = Tokenizer.from_str(_with_prefix_space(self._json) if words else self._json)
         backend.no_padding()
         backend.no_truncation()
         if max_length is not None:
@@ -175,13 +171,18 @@ class Encode:
         return backend
 
 
-def _with_prefix_space(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    from transformers import AutoTokenizer
+def _with_prefix_space(text: str) -> str:
+    """A tokenizer that takes each word as following a blank.
 
-    again = AutoTokenizer.from_pretrained(
-        tokenizer.name_or_path, add_prefix_space=True, trust_remote_code=False
-    )
-    return Tokenizer.from_str(again.backend_tokenizer.to_str())
+    Byte-level BPE (RoBERTa, ModernBERT) tells a word's first piece by the blank before it,
+    which words given one by one lack.
+    """
+    description = json.loads(text)
+    step = description.get("pre_tokenizer") or {}
+    for part in [step, *step.get("pretokenizers", [])]:
+        if part.get("type") == "ByteLevel":
+            part["add_prefix_space"] = True
+    return json.dumps(description)
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

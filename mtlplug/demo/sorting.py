@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mtlplug.demo.passages import Author, fill
+from mtlplug.demo.passages import Author, fill, join
 from mtlplug.demo.words import several
 
 Example = tuple[str, ...]
@@ -271,8 +271,14 @@ def mood(author: Author, count: int) -> list[Example]:
 
 
 def topics(author: Author, count: int) -> list[Example]:
-    """Lines of news and what they are about."""
-    return _by_label(author, TOPICS, count)
+    """News of two sentences, and what they are about."""
+
+    def example() -> Example:
+        topic = author.rng.choice(tuple(TOPICS))
+        pair = author.template(TOPICS[topic]), author.template(TOPICS[topic])
+        return join(fill(text, author.scene()) for text in pair).text, topic
+
+    return author.different(example, lambda row: row[0], count)
 
 
 def mail(author: Author, count: int) -> list[Example]:

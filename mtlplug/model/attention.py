@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from mtlplug.model.stream import TokenStream
+from mtlplug.batching.stream import TokenStream
 
 NAME = "mtlplug_packed"
 """The attention implementation's name; never written to a saved model."""

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoModel
 
+from mtlplug.batching.stream import TokenStream
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.model.attention import NAME, Plan
-from mtlplug.model.stream import TokenStream
+from mtlplug.model.loading import (
+    LOAD_ERRORS,
+    cannot_load,
+    check_folder,
+    check_weights,
+    position_table,
+    quiet,
+    without_pooler,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -46,20 +47,6 @@ PACKED_TYPES = frozenset(
     }
 )
 """Model types whose gradients the tests found equal, packed and padded."""
-
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-
-REMEDY = "give the folder of a saved transformers encoder"
-
-LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-    UnpicklingError,
-)
-"""What transformers raises for a model it cannot load."""
 
 
 class Encoder(nn.Module):
@@ -91,7 +78,7 @@ class Encoder(nn.Module):
         self.model = model
         self.road = _road(model.config, road)
         self.hidden_size = int(model.config.hidden_size)
-        self._first_position, self.max_length = _positions(model)
+        self._first_position, self.max_length = position_table(model)
         parameters = inspect.signature(model.forward).parameters
         # A family without types, or with a single one, fills them in itself.
         types = getattr(model.config, "type_vocab_size", 0) or 0
@@ -112,9 +99,9 @@ class Encoder(nn.Module):
         Raises:
             MtlplugError: the model cannot be loaded, weights are missing, or see `Encoder`.
         """
-        _check_folder(name_or_path)
+        check_folder(name_or_path)
         try:
-            with _quiet():
+            with quiet():
                 config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
                 model, info = AutoModel.from_pretrained(
                     name_or_path,
@@ -123,16 +110,11 @@ class Encoder(nn.Module):
                     dtype=torch.float32,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # reported below, by name
-                    **_without_pooler(config),
+                    **without_pooler(config),
                 )
         except LOAD_ERRORS as error:
-            place = "" if Path(name_or_path).is_dir() else "no such folder, and from the hub: "
-            reason = shorten(str(error) or type(error).__name__, 240, placeholder=" [...]")
-            raise MtlplugError(
-                f"cannot load the model '{name_or_path}': {place}{reason.rstrip('.')}; {REMEDY}, "
-                "or a model id of the hub"
-            ) from error
-        _check_weights(name_or_path, model, info)
+            raise cannot_load("model", name_or_path, error) from error
+        check_weights(name_or_path, model, info)
         return cls(model, road, gradient_checkpointing)
 
     def forward(self, stream: TokenStream) -> Tensor:
@@ -150,7 +132,7 @@ class Encoder(nn.Module):
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the model and its tokenizer so that the Auto classes of transformers open them."""
-        with _quiet():
+        with quiet():
             self.model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
 
@@ -204,18 +186,6 @@ def _road(config: PretrainedConfig, road: str) -> str:
     return "packed" if packable and road != "padded" else "padded"
 
 
-def _positions(model: PreTrainedModel) -> tuple[int, int]:
-    """The position id of a sequence's first token, and how many positions there are.
-
-    A position table with a padding index (RoBERTa and its relatives) counts from behind it.
-    """
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
-            first = 0 if table.padding_idx is None else table.padding_idx + 1
-            return first, table.num_embeddings - first
-    return 0, getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-
-
 def _checkpoint_gradients(model: PreTrainedModel) -> None:
     if not model.supports_gradient_checkpointing:
         raise MtlplugError(
@@ -225,55 +195,3 @@ def _checkpoint_gradients(model: PreTrainedModel) -> None:
     # Newer versions of transformers warn of the older name.
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
-
-
-def _check_folder(name_or_path: str) -> None:
-    folder = Path(name_or_path)
-    if folder.is_file():
-        raise MtlplugError(f"the model '{folder}' is a file; {REMEDY}")
-    if not folder.is_dir():
-        return
-    if not (folder / "config.json").is_file():
-        raise MtlplugError(f"model folder '{folder}' has no config.json; {REMEDY}")
-    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
-        raise MtlplugError(
-            f"model folder '{folder}' has no weights (model.safetensors or pytorch_model.bin); "
-            f"{REMEDY}"
-        )
-
-
-def _check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Refuse a model of which transformers would have made up parameters at random."""
-    if missing := sorted(info["missing_keys"]):
-        raise MtlplugError(
-            f"the weights of '{name}' lack {len(missing)} parameters of {type(model).__name__}, "
-            f"first '{missing[0]}'; choose a complete encoder"
-        )
-    for key, found, wanted in info["mismatched_keys"]:
-        raise MtlplugError(
-            f"the weights of '{name}' do not fit its config.json: '{key}' has shape "
-            f"{tuple(found)}, not {tuple(wanted)}; choose a complete encoder"
-        )
-
-
-def _without_pooler(config: PretrainedConfig) -> dict[str, bool]:
-    """The argument that leaves out a pooler, whose weights no loss would reach."""
-    if config.is_encoder_decoder or type(config) not in MODEL_MAPPING:
-        raise ValueError(f"model type '{config.model_type}' is not an encoder")
-    takes = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
-    return {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting unused weights and from drawing progress bars."""
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -1,28 +1,143 @@
-"""The tokenizer of an encoder, and how long a sequence may be, before its weights are loaded."""
+"""Opening pretrained encoders and tokenizers: what may go wrong is said in one sentence."""
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pickle import UnpicklingError
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from mtlplug.errors import MtlplugError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+REMEDY = "give the folder of a saved transformers encoder"
+
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    UnpicklingError,
+)
+"""What transformers raises for a model it cannot load."""
 
 
-def load_tokenizer(name_or_path: str) -> "PreTrainedTokenizerBase":
-    """x"""
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-    return tokenizer
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of an encoder. Code that comes with a model is never run.
+
+    Raises:
+        MtlplugError: there is none, or it cannot be read.
+    """
+    check_folder(name_or_path)
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+    except (*LOAD_ERRORS, KeyError, AttributeError, TypeError) as error:
+        raise cannot_load("tokenizer", name_or_path, error) from error
 
 
 def position_limit(name_or_path: str) -> int:
-    """x"""
-    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-    from mtlplug.model.encoder import _positions
-    with torch.device("meta"):
-        return _positions(AutoModel.from_config(config))[1]
+    """Most tokens of a sequence that an encoder takes, known without loading its weights.
+
+    Raises:
+        MtlplugError: its configuration cannot be read.
+    """
+    check_folder(name_or_path)
+    try:
+        with quiet(), torch.device("meta"):
+            config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+            model = AutoModel.from_config(config, trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        raise cannot_load("model", name_or_path, error) from error
+    return position_table(model)[1]
+
+
+def cannot_load(what: str, name_or_path: str, error: Exception) -> MtlplugError:
+    """The sentence for a model or tokenizer that transformers refuses."""
+    place = "" if Path(name_or_path).is_dir() else "no such folder, and from the hub: "
+    reason = shorten(str(error) or type(error).__name__, 240, placeholder=" [...]").rstrip(".")
+    return MtlplugError(
+        f"cannot load the {what} '{name_or_path}': {place}{reason}; {REMEDY}, "
+        "or a model id of the hub"
+    )
+
+
+def position_table(model: PreTrainedModel) -> tuple[int, int]:
+    """The position id of a sequence's first token, and how many positions there are.
+
+    A position table with a padding index (RoBERTa and its relatives) counts from behind it.
+    """
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            return first, table.num_embeddings - first
+    return 0, getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+
+
+def check_folder(name_or_path: str) -> None:
+    """Refuse a folder that holds no model; a name that is no folder may be one of the hub."""
+    folder = Path(name_or_path)
+    if folder.is_file():
+        raise MtlplugError(f"the model '{folder}' is a file; {REMEDY}")
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        raise MtlplugError(f"model folder '{folder}' has no config.json; {REMEDY}")
+    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        raise MtlplugError(
+            f"model folder '{folder}' has no weights (model.safetensors or pytorch_model.bin); "
+            f"{REMEDY}"
+        )
+
+
+def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Refuse a model of which transformers would have made up parameters at random."""
+    if missing := sorted(info["missing_keys"]):
+        raise MtlplugError(
+            f"the weights of '{name}' lack {len(missing)} parameters of {type(model).__name__}, "
+            f"first '{missing[0]}'; choose a complete encoder"
+        )
+    for key, found, wanted in info["mismatched_keys"]:
+        raise MtlplugError(
+            f"the weights of '{name}' do not fit its config.json: '{key}' has shape "
+            f"{tuple(found)}, not {tuple(wanted)}; choose a complete encoder"
+        )
+
+
+def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
+    """The argument that leaves out a pooler, whose weights no loss would reach."""
+    if config.is_encoder_decoder or type(config) not in MODEL_MAPPING:
+        raise ValueError(f"model type '{config.model_type}' is not an encoder")
+    takes = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from reporting unused weights and from drawing progress bars."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

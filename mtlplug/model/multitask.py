@@ -102,7 +102,8 @@ class MultiTaskModel(nn.Module):
     def _absent(self, number: int, hidden_TD: Tensor) -> Tensor:
         """An exact zero that still gives every parameter of the head a gradient of zero."""
         count = self.read_counts[number]
-        rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]))
+        # ZeRO-3 counts the modules that a gradient passes through, so one must pass here too.
+        rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)
         splits = Splits.of([count]).to(hidden_TD.device)
         scores = self.heads[number](rows_RD, splits)
         return torch.stack([leaf.float().sum() for leaf in _tensors(scores)]).sum() * 0.0

@@ -1,9 +1,9 @@
 """Checkpoints at the end of epochs: DeepSpeed's own shards, put in place by a rename.
 
-    checkpoints/epoch-3/            complete: it has progress.json
-        progress.json               epochs done, stopping state, scores so far
-        state/                      weights, optimizer, schedule, loss scaler of every rank
-        random-0.pt                 random generators of rank 0
+checkpoints/epoch-3/            complete: it has progress.json
+    progress.json               epochs done, stopping state, scores so far
+    state/                      weights, optimizer, schedule, loss scaler of every rank
+    random-0.pt                 random generators of rank 0
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
     if config.deepspeed_config is None:
         precision = config.precision or default_precision()
         source = files("mtlplug_ds_configs").joinpath(f"zero1_{precision}.json")
-        where, resolved = source.name, json.loads(source.read_text(encoding="utf-8"))
+        where = source.name
+        resolved: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     else:
         where = str(config.deepspeed_config)
         resolved = _read(config.deepspeed_config)

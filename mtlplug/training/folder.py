@@ -1,12 +1,12 @@
 """The folder of a run: what is in it, and whether a run may use it.
 
-    run.json        everything resolved: options, tasks, labels, versions, DeepSpeed configuration
-    metrics.jsonl   one line per logged step and per evaluation
-    checkpoints/    what a resumed run goes on from
-    best/           weights of the best epoch so far
-    encoder/        the result; opens with AutoModel.from_pretrained
-    heads/          one safetensors file per task
-    report.json     scores, cost; written last, so its presence means the run is complete
+run.json        everything resolved: options, tasks, labels, versions, DeepSpeed configuration
+metrics.jsonl   one line per logged step and per evaluation
+checkpoints/    what a resumed run goes on from
+best/           weights of the best epoch so far
+encoder/        the result; opens with AutoModel.from_pretrained
+heads/          one safetensors file per task
+report.json     scores, cost; written last, so its presence means the run is complete
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class RunFolder:
             return None
         except (ValueError, OSError) as error:
             raise MtlplugError(
-                f"{path} cannot be read ({error}); remove the folder or choose another with --output"
+                f"{path} cannot be read ({error}); choose another folder with --output"
             ) from None
 
     def write(self, name: str, value: Any) -> None:

@@ -70,9 +70,7 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
     return finish(training, workspace, data, console)
 
 
-def build_data(
-    workspace: Workspace, tasks: Sequence[Task], console: Console
-) -> list[TaskData]:
+def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
     """The stored features of all tasks, made where they are missing."""
     builder = workspace.builder()
     data = []

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
+from mtlplug.batching.stream import TokenStream
 from mtlplug.errors import MtlplugError
 from mtlplug.model import attention
 from mtlplug.model.attention import NAME, equal_runs, packed_attention
 from mtlplug.model.encoder import PACKED_TYPES, Encoder
-from mtlplug.model.stream import TokenStream
 
 VOCABULARY = 99
 LENGTHS = (7, 1, 3, 20, 3, 12, 1, 3, 12, 31)
@@ -342,12 +342,24 @@ def test_stream() -> None:
     assert moved.lengths == stream.lengths
 
 
+def test_stream_of_sequences_that_travel_together() -> None:
+    """Arrays that hold several sequences give the stream of the sequences one by one."""
+    ids, types = sequences((2, 3, 1))
+    together = [np.concatenate(ids[:2]), ids[2]], [np.concatenate(types[:2]), types[2]]
+    stream, expected = TokenStream.of(*together, lengths=(2, 3, 1)), TokenStream.of(ids, types)
+    assert stream.lengths == expected.lengths
+    for name in ("ids_T", "types_T", "positions_T", "starts_S1"):
+        assert torch.equal(getattr(stream, name), getattr(expected, name)), name
+    with pytest.raises(MtlplugError, match=r"6 token ids .* 2 sequences of 5 tokens"):
+        TokenStream.of(*together, lengths=(2, 3))
+
+
 @pytest.mark.parametrize(
     ("lengths", "others", "sentence"),
     [
         ([], [], "one or more sequences of tokens; got none"),
         ([2, 0], [2, 0], "sequence 1 of 2 is empty"),
-        ([2, 1], [1, 2], "3 token ids in 2 sequences do not match 3 token type ids in 2"),
+        ([2, 1], [1, 2], "3 token ids and 3 token type ids do not match 2 sequences of 3 tokens"),
     ],
 )
 def test_stream_errors(lengths: list[int], others: list[int], sentence: str) -> None:

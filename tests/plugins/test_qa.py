@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -363,18 +364,26 @@ def test_export_of_another_family() -> None:
 
 @pytest.mark.slow
 def test_real_tasks(real_data: Path, minilm: str) -> None:
-    """On every real task the targets' text equals an answer for over 98 % of the questions."""
+    """On every real task the text of the targets is an answer, but for gold that cuts tokens.
+
+    Spoken SQuAD's answers begin and end inside words for 3 % of the questions, XQuAD's Thai
+    ones inside this tokenizer's tokens for 8 %.
+    """
     formats = {"C": Classification(), "QA": FORMAT, "SL": SequenceLabelling()}
     tokenizer = AutoTokenizer.from_pretrained(minilm)
     suite = load_suite("collection", formats, real_data)
-    for task in suite.tasks.values():
-        if task.format != "QA":
-            continue
-        split = "valid" if "valid" in task.sources else "train"
-        rows = [row for _, row in zip(range(60), task.sources[split].rows(), strict=False)]
-        options = {**FORMAT.options, "max_answer_length": 384}
-        task = replace(task, options=options, facts=FORMAT.prepare(task, rows))
+    sources = {
+        (name, split): source
+        for name, task in suite.tasks.items()
+        for split, source in task.sources.items()
+        if task.format == "QA" and split != "train"
+    }
+    assert len(sources) >= 14
+    for place, source in sources.items():
+        rows = list(islice(source.rows(), 40))
+        task = prepared(*rows, stride=128, max_question=64, max_answer_length=384)
         encode = Encode(tokenizer, 384)
         features = list(FORMAT.features(task, rows, encode))
+        assert all(f.target[1] < len(f.reads) <= len(f.sequences[0]) for f in features)
         lost = encode.counts["answers outside every window"]
-        assert oracle(task, features)["f1"] >= 98.0 * (1 - lost / len(rows)), task.name
+        assert oracle(task, features)["f1"] >= 90.0 - 100 * lost / len(rows), place

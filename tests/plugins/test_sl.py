@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from math import log
 from pathlib import Path
 from typing import Any
@@ -249,13 +250,13 @@ def test_real_tasks(real_data: Path, minilm: str) -> None:
     for task in suite.tasks.values():
         if task.format != "SL":
             continue
-        task = prepared(*task.sources["train"].rows(), sources=task.sources)
+        task = prepared(*islice(task.sources["train"].rows(), 2000), sources=task.sources)
         encode = Encode(tokenizer, 64)
-        features = made(task, encode, *task.sources["valid"].rows())
+        rows = list(islice(task.sources["valid"].rows(), 1000))
+        features = made(task, encode, *rows)
         gold = [{**f.reference, "words": range(len(f.reference["tags"]))} for f in features]
         scores = FORMAT.metrics(task, [g["tags"] for g in gold], gold)
         assert scores == pytest.approx(dict.fromkeys(scores, 100.0)), task.name
-        words = sum(len(f.reference["tags"]) for f in features)
         unread = encode.counts["words cut"] + encode.counts["words without tokens"]
-        dropped = encode.counts["rows without tokens"]
-        assert sum(len(f.reads) for f in features) + unread == words + dropped
+        words = sum(len(row["tokens"]) for row in rows)
+        assert sum(len(f.reads) for f in features) + unread == words, task.name
