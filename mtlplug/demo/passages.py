@@ -90,8 +90,12 @@ class Author:
 
     def template(self, templates: Sequence[str]) -> str:
         """One of the templates; the last sixth is kept from training."""
+        return self.templates(templates, 1)[0]
+
+    def templates(self, templates: Sequence[str], count: int) -> list[str]:
+        """Some of the templates; the last sixth is kept from training."""
         known = len(templates) - (0 if self.held_out else len(templates) // 6)
-        return self.rng.choice(templates[:known])
+        return self.rng.sample(templates[:known], count)
 
     def different(
         self, make: Callable[[], Item], text: Callable[[Item], str], count: int

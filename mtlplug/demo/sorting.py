@@ -134,7 +134,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
         "The station of {town} gets {number} new benches.",
         "Two coaches a day run between {town} and {other_town}.",
         "The bridge at {town} is closed to carts until {month}.",
-        "Ferry tickets on the {river} can be used on the train.",
+        "Passengers of the {river} ferry can change to the train.",
         "Passengers waited on the road for {number} hours.",
     ),
     "weather": (
@@ -226,16 +226,16 @@ REPLIES = {
         "Certainly, {third} and I have settled it.",
         "Yes, as always in {month}.",
         "Certainly, that is what I wrote to {third}.",
-        "Of course, {third} knows that too.",
+        "Yes, certainly, {third} knows that too.",
     ),
     "no": (
         "No, I do not think so.",
-        "No, {third} was wrong about that.",
+        "By no means, {third} was wrong.",
         "No, not at all, whatever {third} says.",
         "Not at all, {third} and I have settled it.",
         "No, not since {month}.",
         "Not at all, that is what I wrote to {third}.",
-        "By no means, {third} knows that too.",
+        "No, not at all, {third} knows that too.",
     ),
     "open": (
         "I cannot say yet.",
@@ -275,7 +275,7 @@ def topics(author: Author, count: int) -> list[Example]:
 
     def example() -> Example:
         topic = author.rng.choice(tuple(TOPICS))
-        pair = author.template(TOPICS[topic]), author.template(TOPICS[topic])
+        pair = author.templates(TOPICS[topic], 2)
         return join(fill(text, author.scene()) for text in pair).text, topic
 
     return author.different(example, lambda row: row[0], count)
@@ -291,7 +291,7 @@ def replies(author: Author, count: int) -> list[Example]:
 
     def example() -> Example:
         facts = author.scene()
-        asks_to_come = author.rng.random() < 0.5
+        asks_to_come = author.rng.random() < 2 / 3
         invitation = fill(author.template(INVITATIONS[asks_to_come]), facts).text
         said = author.rng.choice(tuple(REPLIES))
         label = said if asks_to_come else {"yes": "no", "no": "yes", "open": "open"}[said]

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
 
@@ -72,20 +73,26 @@ def set_environment() -> None:
 def start() -> World:
     """Join the other processes of the run, however it was started."""
     set_environment()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    import deepspeed
-
     size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
-    device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     else:
-        # On a CPU DeepSpeed would compile a shared-memory operation at the first start, which
+        device = torch.device("cpu")
+        _share_cores(size)
+        # DeepSpeed would compile a shared-memory operation at the first start on a CPU, which
         # takes minutes and hangs where an earlier build was killed; gloo does without.
         deepspeed.ops.__compatible_ops__.pop("deepspeed_shm_comm", None)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if not dist.is_initialized():
         deepspeed.init_distributed(
             dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False
         )
     return World(rank, size, device)
+
+
+def _share_cores(size: int) -> None:
+    """Give each process of this host its share of the cores, unless the user said otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or size
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(here)))

@@ -7,12 +7,12 @@ leaves the boundary of a step to us: `backward` accumulates, `step` reduces and 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,10 +24,6 @@ from mtlplug.model.multitask import MultiTaskModel, Output
 from mtlplug.training import checkpoint
 from mtlplug.training.distributed import World
 from mtlplug.training.folder import RunFolder
-
-logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-
-import deepspeed  # noqa: E402  (its import logs; the level has to be set before)
 
 WEIGHTS = "weights.safetensors"
 

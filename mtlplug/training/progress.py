@@ -69,12 +69,14 @@ class Display:
                 f"epoch {epoch + 1}  step {step}/{self.total_steps}  loss {loss:.4f}  "
                 f"{speed:,.0f} tokens/s",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def epoch(self, epoch: int, scores: Mapping[str, Mapping[str, float]], note: str) -> None:
         """After an epoch's evaluation."""
         each = "  ".join(f"{task} {result['headline']:.1f}" for task, result in scores.items())
-        self.console.print(f"epoch {epoch + 1} validation: {note}  {each}", highlight=False)
+        line = f"epoch {epoch + 1} validation: {note}  {each}"
+        self.console.print(line, highlight=False, soft_wrap=True)
 
 
 def data_table(data: Sequence[TaskData]) -> Table:
@@ -105,7 +107,7 @@ def score_table(report: Mapping[str, Any]) -> Table:
     table = Table(title=f"validation scores, epoch {report['best_epoch']}", title_justify="left")
     for column in ("task", "format", "metric"):
         table.add_column(column)
-    for column in ("untrained heads", "first epoch", "best epoch", "loss"):
+    for column in ("untrained", "first epoch", "best epoch", "loss"):
         table.add_column(column, justify="right")
     for name, result in report["tasks"].items():
         table.add_row(
