@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
@@ -24,6 +25,12 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
 
 
+def new_console(*, quiet: bool = False) -> Console:
+    """A console as wide as the terminal; wide enough for our tables where there is none."""
+    console = Console(quiet=quiet)
+    return console if console.is_terminal else Console(quiet=quiet, width=130)
+
+
 def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
     """Print the tasks of a suite: rows of each split, labels, lengths in tokens, repairs.
 
@@ -34,12 +41,13 @@ def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
     suite, builder = workspace.suite, workspace.builder()
     tasks = suite.select(groups) if groups else list(suite.tasks.values())
     table = Table(title=f"suite {suite.name}: {suite.title}", title_justify="left")
-    for column in ("task", "format", "role", "rows"):
-        table.add_column(column)
-    for column in ("labels", "features", "median tokens", "99 % tokens"):
+    for column in ("task", "format", "role"):
+        table.add_column(column, no_wrap=True)
+    for column in ("labels", "train rows", "valid rows", "features", "median tokens", "99 %"):
         table.add_column(column, justify="right")
+    table.add_column("other splits")
     table.add_column("cut, dropped, repaired")
-    console = Console()
+    console = new_console()
     with console.status("reading tasks") as status:
         for task in tasks:
             status.update(f"reading {task.name}")
@@ -51,21 +59,22 @@ def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
 
 
 def _row(data: TaskData) -> list[str]:
-    first = next(iter(data.stores.values()))
-    store = data.stores.get("train", first)
-    counts: dict[str, int] = {}
+    rows = {split: f"{store.meta['rows']:,}" for split, store in data.stores.items()}
+    store = data.stores.get("train", next(iter(data.stores.values())))
+    counts: Counter[str] = Counter()
     for each in data.stores.values():
-        for what, number in each.meta["counts"].items():
-            counts[what] = counts.get(what, 0) + number
+        counts.update(each.meta["counts"])
     return [
         data.task.name,
         data.task.format,
         data.task.role,
-        ", ".join(f"{split} {each.meta['rows']:,}" for split, each in data.stores.items()),
         str(len(data.task.labels) or "-"),
+        rows.pop("train", "-"),
+        rows.pop("valid", "-"),
         f"{len(store):,}",
         f"{np.median(store.lengths_N):.0f}",
         f"{np.percentile(store.lengths_N, 99):.0f}",
+        ", ".join(f"{split} {number}" for split, number in rows.items()) or "-",
         counted(counts) or "-",
     ]
 
@@ -87,7 +96,7 @@ def inspect_task(name: str, split: str, number: int, options: Mapping[str, Any])
         )
     builder = workspace.builder()
     task = builder.prepared(task, task_format)
-    console = Console()
+    console = new_console()
     for row in islice(task.sources[split].rows(), number):
         console.rule(escape(row.where), align="left")
         for key, value in row.items():
@@ -133,4 +142,4 @@ def list_plugins() -> None:
         titles = [f"{code} ({found.formats[code].title})" for code in plugin.formats]
         values = dataclasses.astuple(plugin)
         table.add_row(*values[:3], ", ".join(titles) or "-", plugin.error or "ok")
-    Console().print(table)
+    new_console().print(table)

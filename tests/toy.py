@@ -58,10 +58,10 @@ class Rows:
         """What the rows depend on."""
         return f"{self.name} {self.make} {self.number} {self.shortest}"
 
-    def rows(self, limit: int | None = None) -> list[Row]:
+    def rows(self) -> list[Row]:
         """The rows; the same at every call."""
         draw = random.Random(self.fingerprint())
-        return [self._row(draw, number) for number in range(min(self.number, limit or self.number))]
+        return [self._row(draw, number) for number in range(self.number)]
 
     def _row(self, draw: random.Random, number: int) -> Row:
         words = [draw.choice(WORDS) for _ in range(draw.randint(self.shortest, self.shortest + 18))]

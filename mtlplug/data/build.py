@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,8 +166,23 @@ class _Counted:
             yield row
 
 
-def _rows(task: Task, split: str, limit: int | None) -> Iterator[Row]:
-    return task.sources[split].rows(limit)
+def _rows(task: Task, split: str, most: int | None) -> Iterator[Row]:
+    """The rows of a split; where they are more than `most`, a random sample in their order.
+
+    Always the same sample: the first rows of a file are often of one kind.
+    """
+    rows = iter(task.sources[split].rows())
+    if most is None:
+        yield from rows
+        return
+    draw = random.Random(f"{task.name} {split}")
+    kept: list[tuple[int, Row]] = []
+    for number, row in enumerate(rows):  # reservoir sampling: one pass, `most` rows in memory
+        if number < most:
+            kept.append((number, row))
+        elif (place := draw.randrange(number + 1)) < most:
+            kept[place] = (number, row)
+    yield from (row for _, row in sorted(kept, key=lambda each: each[0]))
 
 
 def _lock(path: Path) -> FileLock:

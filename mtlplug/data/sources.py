@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,8 @@ class Source:
         """`columns`, or the reader's default."""
         return self.columns or (CONLL_COLUMNS if self.kind == "conll" else {})
 
-    def rows(self, limit: int | None = None) -> Iterator[Row]:
-        """Stream the rows, at most `limit`, in the file's order.
+    def rows(self) -> Iterator[Row]:
+        """Stream the rows in the file's order.
 
         A column that a later row lacks is None there; it must be in the first row.
 
@@ -130,7 +129,7 @@ class Source:
             MtlplugError: the source cannot be read, is malformed, empty or lacks a column.
         """
         keys: dict[str, list[Column]] | None = None
-        for values, where in islice(ALL_READERS[self.kind](self), limit):
+        for values, where in ALL_READERS[self.kind](self):
             if keys is None:
                 keys = {
                     name: [_key(values, column, where) for column in _several(columns)]

@@ -72,8 +72,7 @@ role = "pretrain"
 train = "almanac/train.json"
 valid = "almanac/valid.json"
 reader = "squad"
-[tasks.almanac.options]
-stride = 32
+options = { max_length = 128, max_question = 32, stride = 32 }
 
 # Letters of travellers; MRQA
 [tasks.letters]
@@ -82,8 +81,7 @@ role = "pretrain"
 train = "letters/train.jsonl.gz"
 valid = "letters/valid.jsonl.gz"
 reader = "mrqa"
-[tasks.letters.options]
-stride = 32
+options = { max_length = 128, max_question = 32, stride = 32 }
 
 # Articles about events, with questions that have no answer; SQuAD 2.0
 [tasks.guide]
@@ -92,8 +90,7 @@ role = "target"
 train = "guide/train.json"
 valid = "guide/valid.json"
 reader = "squad"
-[tasks.guide.options]
-stride = 32
+options = { max_length = 128, max_question = 32, stride = 32 }
 
 # Classification: was the guest pleased (1) or not (0)? A table as GLUE writes it
 [tasks.mood]

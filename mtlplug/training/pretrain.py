@@ -22,6 +22,7 @@ from mtlplug.config import FREE_TO_CHANGE
 from mtlplug.data.build import TaskData
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
+from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.training.deepspeed_config import resolve_deepspeed
@@ -51,7 +52,7 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
     tasks = workspace.suite.select(config.groups)
     folder = RunFolder(config.output)
     world = start()
-    console = Console(quiet=not world.main)
+    console = new_console(quiet=not world.main)
     deepspeed_config = resolve_deepspeed(config, world.size)
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing

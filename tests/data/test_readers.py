@@ -71,7 +71,7 @@ def test_real_broken_conll(real_data: Path) -> None:
     """The broken files as their sources ship them are refused with the place."""
     malware = real_data / "quirks" / "malware_one_column_line.tokens"
     assert f"{malware}, line 6668 lacks one of the columns" in fault(malware)
-    first = next(Source(path=malware).rows(1))
+    first = next(Source(path=malware).rows())
     assert first["tokens"][0] == "Our"
     assert first["tokens"][-1] == "."
     europeana = real_data / "quirks" / "europeana_de_one_sentence_70k_tokens.bio.gz"

@@ -1,0 +1,199 @@
+"""mtlplug.data.build and store: features on disk, made once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock, Timeout
+
+from mtlplug.data.build import Builder
+from mtlplug.data.store import FeatureStore, FeatureWriter
+from mtlplug.data.tokens import Encode
+from mtlplug.errors import MtlplugError
+from mtlplug.formats import Feature, Row, Task, TaskFormat
+from mtlplug.plugin_manager import load_plugins
+from tests import toy
+
+
+def builder(cache: Path, **changes: Any) -> Builder:
+    """A builder with the toy tokenizer."""
+    return dataclasses.replace(Builder(toy.tokenizer(), cache, max_length=48, limit=64), **changes)
+
+
+def a_task(make: str = "SL", number: int = 40) -> tuple[Task, TaskFormat]:
+    """A toy task and its format."""
+    task_format = load_plugins().formats[make]
+    sources = {split: toy.Rows(f"t-{split}", make, number) for split in ("train", "valid")}
+    options = dict(task_format.options)
+    return Task("t", make, sources=sources, options=options), task_format  # type: ignore[arg-type]
+
+
+def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
+    """Tokens, reads, targets and references of every feature, several sequences included."""
+    encode = Encode(toy.tokenizer(), 32)
+    one, two, three = encode.texts([("w1 w2", None), ("w3", "w4 w5"), ("w6 w7 w8", None)])
+    features = [
+        Feature((one, two), reads=[0, len(one)], target=[1], reference={"gold": "ä"}),
+        Feature((three,), reads=[], target=[], reference=None),
+        Feature((three,), reads=[2, 1], target=[0, 5], reference=["x"]),
+    ]
+    writer = FeatureWriter(tmp_path / "store", references=True)
+    for feature in features:
+        writer.add(feature)
+    writer.close({"rows": 3})
+    store = FeatureStore(tmp_path / "store")
+    assert len(store) == store.meta["features"] == 3
+    for number, feature in enumerate(features):
+        ids = np.concatenate([each.ids for each in feature.sequences])
+        assert store.ids(number).tolist() == ids.tolist()
+        types = np.concatenate([each.types for each in feature.sequences])
+        assert store.types(number).tolist() == types.tolist()
+        assert store.reads(number).tolist() == list(feature.reads)
+        assert store.target(number).tolist() == list(feature.target)
+        assert store.reference(number) == feature.reference
+        lengths = [len(each) for each in feature.sequences]
+        assert store.sequence_lengths(number).tolist() == lengths
+    assert store.lengths_N.tolist() == [len(one) + len(two), len(three), len(three)]
+
+
+@pytest.mark.parametrize("reads", [[-1], [99]])
+def test_reads_outside_the_tokens_are_refused(tmp_path: Path, reads: list[int]) -> None:
+    """A format's mistake is found when features are made, not on the device."""
+    (encoded,) = Encode(toy.tokenizer(), 32).texts([("w1 w2", None)])
+    writer = FeatureWriter(tmp_path / "store", references=False)
+    with pytest.raises(MtlplugError, match="reads positions outside its 4 tokens"):
+        writer.add(Feature((encoded,), reads=reads, target=[0]))
+
+
+def test_a_second_start_does_not_tokenise_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stores are found by their hash; the format is not asked again."""
+    task, task_format = a_task()
+    first = builder(tmp_path).build(task, task_format, ["train", "valid"])
+
+    def fail(*_: object) -> Any:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(type(task_format), "features", fail)
+    monkeypatch.setattr(type(task_format), "prepare", fail)
+    again = builder(tmp_path).build(task, task_format, ["train", "valid"])
+    assert again.task == first.task
+    assert again.stores["train"].folder == first.stores["train"].folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_length": 12},
+        {"max_rows": 7},
+        {"options": {"label_all_tokens": True}},
+        {"rows": 41},
+        {"labels": ("O", "B-X", "I-X", "B-Y", "I-Y")},
+    ],
+)
+def test_whatever_decides_the_content_makes_another_store(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """Length, rows, options, data and labels are part of the key."""
+    task, task_format = a_task()
+    first = builder(tmp_path).build(task, task_format, ["valid"])
+    other, _ = a_task(number=change.pop("rows", 40))
+    other = dataclasses.replace(
+        other,
+        options=dict(other.options) | change.pop("options", {}),
+        labels=change.pop("labels", ()),
+    )
+    second = builder(tmp_path, **change).build(other, task_format, ["valid"])
+    assert second.stores["valid"].folder != first.stores["valid"].folder
+
+
+def test_a_failure_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error while features are made leaves no store, and the next start makes it whole."""
+    task, task_format = a_task()
+    real = type(task_format).features
+
+    def broken(self: Any, task: Task, rows: Any, encode: Encode) -> Iterator[Feature]:
+        for number, feature in enumerate(real(self, task, rows, encode)):
+            if number == 20:
+                raise MtlplugError("row 20 is bad")
+            yield feature
+
+    monkeypatch.setattr(type(task_format), "features", broken)
+    with pytest.raises(MtlplugError, match="row 20"):
+        builder(tmp_path).build(task, task_format, ["train"])
+    assert [path for path in (tmp_path / "features").iterdir() if path.is_dir()] == []
+    monkeypatch.setattr(type(task_format), "features", real)
+    assert len(builder(tmp_path).build(task, task_format, ["train"]).stores["train"]) == 40
+
+
+def test_one_process_builds_and_others_wait(tmp_path: Path) -> None:
+    """The lock of a store is held while it is made."""
+    task, task_format = a_task()
+    folder = builder(tmp_path).build(task, task_format, ["train"]).stores["train"].folder
+    held: list[bool] = []
+
+    class Watched(type(task_format)):  # type: ignore[misc]
+        def features(self, task: Task, rows: Any, encode: Encode) -> Iterator[Feature]:
+            unfinished = next(folder.parent.glob("*.tmp"))
+            lock = FileLock(unfinished.with_name(unfinished.name.replace(".tmp", ".lock")))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                held.append(True)
+            yield from super().features(task, rows, encode)
+
+    builder(tmp_path, max_rows=9).build(task, Watched(), ["train"])
+    assert held == [True]
+
+
+def test_a_cap_takes_the_same_sample_in_order_each_time(tmp_path: Path) -> None:
+    """Rows come from the whole file, not from its beginning, and always the same."""
+    numbers = []
+
+    class Noting(type(a_task()[1])):  # type: ignore[misc]
+        def features(self, task: Task, rows: Any, encode: Encode) -> Iterator[Feature]:
+            rows = list(rows)
+            numbers.append([int(row.where.split()[1]) for row in rows])
+            return super().features(task, rows, encode)  # type: ignore[no-any-return]
+
+    task, _ = a_task(number=400)
+    for cache in ("one", "two"):
+        builder(tmp_path / cache, max_rows=50).build(task, Noting(), ["train"])
+    assert numbers[0] == numbers[1] == sorted(set(numbers[0]))
+    assert len(numbers[0]) == 50
+    assert max(numbers[0]) > 200
+
+
+def test_a_split_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
+    """The sentence tells what was counted."""
+    task, task_format = a_task("C", number=3)
+
+    class Unlabelled:
+        place = "nowhere"
+
+        def fingerprint(self) -> str:
+            return "unlabelled"
+
+        def rows(self) -> Iterator[Row]:
+            yield Row({"text": "w1", "label": None}, "row 1")
+
+    task = dataclasses.replace(task, sources={**task.sources, "test": Unlabelled()})  # type: ignore[dict-item]
+    with pytest.raises(MtlplugError, match=r"'test' of task 't' has no usable row \(1 read\)"):
+        builder(tmp_path).build(task, task_format, ["test"])
+
+
+def test_lengths_are_bounded_by_the_encoder(tmp_path: Path) -> None:
+    """What the encoder takes bounds what a task or the run asks for."""
+    task, _ = a_task()
+    assert builder(tmp_path, max_length=500).length(task) == 64
+    assert builder(tmp_path).length(task) == 48
+    longer = dataclasses.replace(task, options={"max_length": 60})
+    assert builder(tmp_path).length(longer) == 60
+    with pytest.raises(MtlplugError, match="max_length 3 of task 't'"):
+        builder(tmp_path, max_length=3).length(task)
