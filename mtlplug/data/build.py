@@ -111,7 +111,6 @@ class Builder:
 
     def _store(self, task: Task, task_format: TaskFormat, split: str, length: int) -> FeatureStore:
         recipe = self._recipe(task, task_format, task.sources[split]) | {
-            "store": STORE_VERSION,
             "split": split,
             "facts": task.facts,
             "tokenizer": _tokenizer_digest(self.tokenizer),
@@ -145,6 +144,7 @@ class Builder:
 
     def _recipe(self, task: Task, task_format: TaskFormat, source: Source) -> dict[str, Any]:
         return {
+            "version": STORE_VERSION,
             "format": [task_format.code, task_format.version, _code_digest(type(task_format))],
             "options": dict(task.options),
             "labels": list(task.labels),

@@ -21,7 +21,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.formats import Feature
 
 STORE_VERSION = 1
-"""Raise it when the layout below changes."""
+"""Raise it when the layout below changes, or how rows become features."""
 
 META = "meta.json"
 
