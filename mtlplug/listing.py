@@ -85,6 +85,8 @@ def inspect_task(name: str, split: str, number: int, options: Mapping[str, Any])
     Raises:
         MtlplugError: the suite has no such task, or the task no such split.
     """
+    if number < 1:
+        raise MtlplugError(f"--number is {number}; it must be 1 or more")
     workspace = open_workspace(options)
     if name not in workspace.suite.tasks:
         raise unknown("task", name, workspace.suite.tasks)

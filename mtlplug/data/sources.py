@@ -138,7 +138,9 @@ class Source:
             picked = {name: _joined(values, columns) for name, columns in keys.items()}
             yield Row(picked or {str(name): value for name, value in values.items()}, where)
         if keys is None:
-            raise MtlplugError(f"{self.place} has no rows")
+            raise MtlplugError(
+                f"{self.place} has no rows; copy it again, or name another file in the suite"
+            )
 
     def fingerprint(self) -> str:
         """A hash of the bytes and of every setting that decides which rows come out.

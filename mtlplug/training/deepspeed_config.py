@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deepspeed.accelerator import get_accelerator
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from pydantic import ValidationError
 
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
 
 AUTO = "auto"
 """A value that the run fills in."""
+
+SECTIONS = ("zero_optimization", "fp16", "bf16", "optimizer", "scheduler")
+"""Parts of a configuration that are objects."""
 
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 """Processor features with which bf16 is faster than fp32."""
@@ -38,6 +44,7 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
         where = str(config.deepspeed_config)
         resolved = _read(config.deepspeed_config)
     resolved = copy.deepcopy(resolved)
+    _check_sections(resolved, where)
     resolved.setdefault("zero_optimization", {}).setdefault("stage", 0)
     _check_batch(resolved, config, where)
     _check_precision(resolved, config, where)
@@ -70,6 +77,13 @@ def default_precision() -> str:
     return "bf16" if BF16_FLAGS & set(flags.split()) else "fp32"
 
 
+def _supported(precision: str) -> bool:
+    accelerator = get_accelerator()
+    if precision == "fp16":
+        return bool(accelerator.is_fp16_supported())
+    return precision == "fp32" or bool(accelerator.is_bf16_supported())
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -83,12 +97,30 @@ def _read(path: Path) -> dict[str, Any]:
         raise MtlplugError(
             f"deepspeed configuration {path}, line {error.lineno} is not JSON: {error.msg}"
         ) from None
-    if not isinstance(value, dict) or not isinstance(value.get("zero_optimization", {}), dict):
+    if not isinstance(value, dict):
         raise MtlplugError(
-            f"deepspeed configuration {path} is not an object with an object "
-            "'zero_optimization'; see ds_configs/ for examples"
+            f"deepspeed configuration {path} is not an object; see ds_configs/ for examples"
         )
     return value
+
+
+def _check_sections(resolved: dict[str, Any], where: str) -> None:
+    """Refuse what DeepSpeed would refuse with a traceback when the run has begun."""
+    for key in SECTIONS:
+        if not isinstance(resolved.get(key, {}), dict):
+            raise MtlplugError(
+                f"{where}: {key} is {resolved[key]!r:.60}; it should be an object, "
+                "see ds_configs/ for examples"
+            )
+    try:
+        DeepSpeedZeroConfig(**resolved.get("zero_optimization", {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(["zero_optimization", *map(str, first["loc"])])
+        raise MtlplugError(
+            f"{where}: {name} is {first['input']!r:.60}, which deepspeed refuses "
+            f"({first['msg'].lower()}); mend or remove it"
+        ) from None
 
 
 def _check_batch(resolved: dict[str, Any], config: RunConfig, where: str) -> None:
@@ -121,6 +153,11 @@ def _check_precision(resolved: dict[str, Any], config: RunConfig, where: str) ->
         raise MtlplugError(
             f"{where} asks for {says}, the run for {config.precision}; "
             f"leave out --precision or change the file"
+        )
+    if not _supported(says):
+        raise MtlplugError(
+            f"{where} asks for {says}, which DeepSpeed does not run on this machine's "
+            f"{get_accelerator().device_name()}; choose another with --precision"
         )
     stage = resolved["zero_optimization"]["stage"]
     if says != "fp32" and stage == 0:

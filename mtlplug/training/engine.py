@@ -14,12 +14,14 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed import DeepSpeedConfigError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtlplug.batching.loader import Step
 from mtlplug.batching.packing import MicroBatch
 from mtlplug.config import RunConfig
+from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel, Output
 from mtlplug.training import checkpoint
 from mtlplug.training.distributed import World
@@ -59,14 +61,22 @@ class Engine:
         parameters = parameter_groups(model, config.weight_decay)
         optimizer = None if own_optimizer else adamw(parameters, config, world.device)
         own_schedule = "scheduler" in deepspeed_config
-        self.engine, self.optimizer, _, self.schedule = deepspeed.initialize(
-            model=model,
-            optimizer=optimizer,
-            model_parameters=parameters if own_optimizer else None,
-            lr_scheduler=None if own_schedule else _linear_decay(config, total_steps),
-            config=dict(deepspeed_config),
-            dist_init_required=False,
-        )
+        try:
+            self.engine, *_ = deepspeed.initialize(
+                model=model,
+                optimizer=optimizer,
+                model_parameters=parameters if own_optimizer else None,
+                lr_scheduler=None if own_schedule else _linear_decay(config, total_steps),
+                config=dict(deepspeed_config),
+                dist_init_required=False,
+            )
+        except (AssertionError, ValueError, NotImplementedError, DeepSpeedConfigError) as error:
+            if config.deepspeed_config is None:
+                raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise MtlplugError(
+                f"DeepSpeed refuses {config.deepspeed_config}: {reason}; change the file"
+            ) from error
         checkpoint.refuse_code(self.engine)
 
     @property

@@ -40,6 +40,8 @@ class RunFolder:
         if overwrite and (self.path / "run.json").exists():
             shutil.rmtree(self.path)
         self.check(run)
+        if self.read("report.json") is not None:
+            return  # complete: run.json says what it was made with, not what reads it now
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write("run.json", run)

@@ -79,6 +79,11 @@ class Training:
         while self.progress.epoch < self.config.max_epochs and not self.progress.stopping.stop:
             self._train_epoch()
             self._end_epoch(self._evaluate())
+        if not self.progress.best:
+            raise MtlplugError(
+                f"the validation loss was never a number in {self.progress.epoch} epochs; "
+                f"lower --learning-rate (now {self.config.learning_rate}), or use bf16"
+            )
 
     def _train_epoch(self) -> None:
         epoch = self.progress.epoch

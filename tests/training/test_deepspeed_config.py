@@ -10,8 +10,15 @@ import pytest
 
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
+from mtlplug.training import deepspeed_config
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import precision_of
+
+
+@pytest.fixture(autouse=True)
+def _any_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that runs every precision."""
+    monkeypatch.setattr(deepspeed_config, "_supported", lambda precision: True)
 
 
 def resolved(tmp_path: Path, content: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -81,3 +88,12 @@ def test_a_file_that_is_no_json_is_named_with_its_line(tmp_path: Path) -> None:
         resolve_deepspeed(RunConfig(deepspeed_config=file), 1)
     with pytest.raises(MtlplugError, match="does not exist"):
         resolve_deepspeed(RunConfig(deepspeed_config=tmp_path / "none.json"), 1)
+
+
+def test_a_precision_the_machine_lacks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some processors run no fp16; DeepSpeed would end in a traceback."""
+    monkeypatch.setattr(deepspeed_config, "_supported", lambda precision: precision == "fp32")
+    with pytest.raises(MtlplugError, match=r"fp16, which DeepSpeed does not run .*--precision"):
+        resolve_deepspeed(RunConfig(precision="fp16"), 1)
