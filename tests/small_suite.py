@@ -94,9 +94,9 @@ def _squad(sentences: list[list[str]]) -> list[dict[str, object]]:
     ]
 
 
-def mtlplug(*arguments: str | Path) -> Result:
-    """Run a command in this process, on a wide terminal; the environment stays as it was."""
-    with patch.dict(os.environ, COLUMNS="240"):
+def command(*arguments: str | Path) -> Result:
+    """Run a command in this process; the environment stays as it was."""
+    with patch.dict(os.environ):
         return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 

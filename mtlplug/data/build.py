@@ -137,6 +137,9 @@ class Builder:
                     f"({rows.number} read); counted: {dict(encode.counts) or 'nothing'}"
                 )
             writer.close({"rows": rows.number, "counts": dict(encode.counts)})
+        except MtlplugError as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise _naming(task, error) from error
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -151,6 +154,12 @@ class Builder:
             "source": source.fingerprint(),
             "max_rows": self.max_rows,
         }
+
+
+def _naming(task: Task, error: MtlplugError) -> MtlplugError:
+    """An error that names the task it happened in."""
+    named = f"'{task.name}'" in str(error)
+    return error if named else MtlplugError(f"task '{task.name}': {error}")
 
 
 class _Counted:

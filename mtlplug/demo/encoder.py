@@ -60,7 +60,15 @@ def save_encoder(folder: Path, vocabulary: int, seed: int) -> None:
     """Save a BERT of the sizes above with random weights; torch's own seed is left alone."""
     import torch
     from transformers import BertConfig, BertModel
+    from transformers.utils import logging
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        BertModel(BertConfig(vocab_size=vocabulary, **SIZES)).save_pretrained(folder)
+        model = BertModel(BertConfig(vocab_size=vocabulary, **SIZES))
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if bar:
+            logging.enable_progress_bar()

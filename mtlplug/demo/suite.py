@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 SIZES = {
-    "people": (900, 150),
+    "people": (1200, 150),
     "places": (900, 150),
     "orders": (900, 150),
     "fairs": (150, 100),
     "almanac": (400, 60),
     "letters": (400, 60),
     "guide": (80, 40),
-    "mood": (1200, 150),
-    "topics": (900, 150),
-    "replies": (900, 150),
+    "mood": (1000, 150),
+    "topics": (600, 150),
+    "replies": (700, 150),
     "mail": (150, 100),
 }
 """Training and validation examples of each task; for QA contexts, with three questions each
@@ -25,8 +25,8 @@ title = "An invented valley: its towns, people and companies"
 
 [defaults]
 model = "model"
-learning_rate = 1e-3
-max_epochs = 12
+learning_rate = 1.5e-3
+max_epochs = 10
 max_length = 128
 
 [groups]

@@ -96,6 +96,8 @@ def check_folder(name_or_path: str) -> None:
     if folder.is_file():
         raise MtlplugError(f"the model '{folder}' is a file; {REMEDY}")
     if not folder.is_dir():
+        if folder.is_absolute() or name_or_path.startswith("."):
+            raise MtlplugError(f"the model folder '{folder}' does not exist; {REMEDY}")
         return
     if not (folder / "config.json").is_file():
         raise MtlplugError(f"model folder '{folder}' has no config.json; {REMEDY}")

@@ -8,5 +8,10 @@ import warnings
 
 import torch
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+if torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cuda")
+else:
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # One of DeepSpeed's optimizers, not ours, is compiled on import: two seconds of every start.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")

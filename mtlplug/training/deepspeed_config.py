@@ -49,6 +49,10 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
     _check_batch(resolved, config, where)
     _check_precision(resolved, config, where)
     _agree(resolved, "gradient_clipping", config.gradient_clipping, where)
+    if "optimizer" in resolved:
+        parameters = resolved["optimizer"].setdefault("params", {})
+        _agree(parameters, "lr", config.learning_rate, where, option="learning-rate")
+        parameters["lr"] = config.learning_rate
     per_rank = max(1, config.batch_size // world_size)
     resolved |= {
         "gradient_clipping": config.gradient_clipping,
@@ -109,7 +113,7 @@ def _check_sections(resolved: dict[str, Any], where: str) -> None:
     for key in SECTIONS:
         if not isinstance(resolved.get(key, {}), dict):
             raise MtlplugError(
-                f"{where}: {key} is {resolved[key]!r:.60}; it should be an object, "
+                f"{where}: {key} is not an object but {resolved[key]!r:.60}; "
                 "see ds_configs/ for examples"
             )
     try:

@@ -51,22 +51,34 @@ class RunFolder:
                 "choose another with --output"
             ) from None
 
-    def check(self, run: Mapping[str, Any]) -> None:
-        """Refuse a folder that holds another run, or files that are no run."""
+    def check_place(self) -> None:
+        """Refuse what is no folder of a run, before hours are spent.
+
+        Raises:
+            MtlplugError: it is a file, or holds files that are no run.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise MtlplugError(f"output {self.path} is a file; choose a folder with --output")
-        there = self.read("run.json")
-        if there is None:
-            if self.path.exists() and any(self.path.iterdir()):
-                raise MtlplugError(
-                    f"output folder {self.path} is not empty and holds no run of mtlplug; "
-                    "choose another with --output"
-                )
-            return
+        if self.read("run.json") is None and self.path.exists() and any(self.path.iterdir()):
+            raise MtlplugError(
+                f"output folder {self.path} is not empty and holds no run of mtlplug; "
+                "choose another with --output"
+            )
+
+    def check(self, run: Mapping[str, Any]) -> None:
+        """Refuse what is no folder of a run, and one that holds another run.
+
+        Raises:
+            MtlplugError: the sentence shows what differs.
+        """
+        self.check_place()
+        if not (self.path / "metrics.jsonl").exists():
+            return  # a run that never got to its first line has nothing to lose
+        there = (self.read("run.json") or {}).get("decides", {})
         changed = [
-            f"{key}: {there.get('decides', {}).get(key)!r} there, {value!r} now"
+            f"{key}: {there.get(key)!r} there, {value!r} now"
             for key, value in run["decides"].items()
-            if there.get("decides", {}).get(key) != json.loads(json.dumps(value))
+            if there.get(key) != json.loads(json.dumps(value))
         ]
         if changed:
             raise MtlplugError(
@@ -105,11 +117,11 @@ class RunFolder:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def rewind_log(self, epochs: int) -> None:
-        """Keep the lines of the first `epochs` epochs: what came after is done again."""
+        """Keep the lines of the first `epochs` epochs, if any: what came after is done again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _epoch(line) < epochs]
+            kept = [line for line in lines if epochs and _epoch(line) < epochs]
             unfinished = path.with_name(path.name + ".tmp")
             unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             unfinished.replace(path)

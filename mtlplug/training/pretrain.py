@@ -51,6 +51,7 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
     config = workspace.config
     tasks = workspace.suite.select(config.groups)
     folder = RunFolder(config.output)
+    folder.check_place()
     world = start()
     console = new_console(quiet=not world.main)
     deepspeed_config = resolve_deepspeed(config, world.size)

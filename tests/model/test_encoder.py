@@ -519,7 +519,7 @@ def test_load_errors(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", ["nobody/no-such-encoder", "./no/such/folder", "x y"])
+@pytest.mark.parametrize("name", ["nobody/no-such-encoder", "x y"])
 def test_unreachable_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is no folder and cannot be had from the hub gives one sentence."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -527,6 +527,13 @@ def test_unreachable_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         Encoder.from_pretrained(name)
     assert "no such folder, and from the hub: " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder"])
+def test_model_folder_that_is_not_there(name: str) -> None:
+    """A path that can only be a folder is not looked for on the hub."""
+    with pytest.raises(MtlplugError, match=r"the model folder '.*no/such/folder' does not exist"):
+        Encoder.from_pretrained(name)
 
 
 def test_model_that_is_a_file(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""REG: a number for a text or a pair of texts, as in STS-B."""
+
+import numpy as np
+from torch.nn.functional import mse_loss
+
+import mtlplug
+from mtlplug.formats import Feature, TaskFormat
+from mtlplug.heads import SequenceHead
+
+
+class Regression(TaskFormat):
+    """Squared error on the first token's row; ranked by Pearson's correlation in percent."""
+
+    code, title, headline = "REG", "regression", "pearson"
+    columns = ("text", "text_pair", "score")
+
+    def features(self, task, rows, encode):
+        """Read the first token; the target is the score."""
+        rows = list(rows)
+        texts = ((row["text"], row.get("text_pair")) for row in rows)
+        for row, encoded in zip(rows, encode.texts(texts), strict=True):
+            score = float(row["score"])
+            yield Feature((encoded,), reads=[0], target=[score], reference=score)
+
+    def head(self, task, hidden_size):
+        """Dense, tanh, projection to one number."""
+        return SequenceHead(hidden_size, 1)
+
+    def loss(self, scores, targets, splits):
+        """One loss per feature."""
+        return mse_loss(scores[:, 0], targets, reduction="none")
+
+    def decode(self, task, scores, splits):
+        """One number per feature."""
+        return scores[:, 0].tolist()
+
+    def metrics(self, task, predictions, references):
+        """Pearson's correlation, in percent."""
+        return {"pearson": 100 * float(np.corrcoef(predictions, references)[0, 1])}
+
+
+@mtlplug.hookimpl
+def mtlplug_task_formats():
+    """Called by mtlplug when it starts."""
+    return [Regression()]
