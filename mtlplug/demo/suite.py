@@ -13,7 +13,7 @@ SIZES = {
     "mood": (1000, 150),
     "topics": (600, 150),
     "replies": (700, 150),
-    "mail": (150, 100),
+    "mail": (60, 100),
 }
 """Training and validation examples of each task; for QA contexts, with three questions each
 (`guide` four)."""
