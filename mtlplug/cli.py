@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +29,16 @@ CONTEXT = {
 
 
 class Shown(click.ClickException):
-    """A user's mistake: one sentence, exit code 2, said by the first process only."""
+    """A user's mistake: one sentence, exit code 2, said once on each host."""
 
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence."""
-        if os.environ.get("RANK", "0") == "0":
-            click.echo(f"error: {self.message}", file=file or sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            place = "" if rank == "0" else f"rank {rank} on {platform.node()}: "
+            click.echo(f"error: {place}{self.message}", file=file or sys.stderr)
 
 
 def shown_errors(command: Command) -> Command:
@@ -43,7 +46,8 @@ def shown_errors(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+        level = logging.WARNING if os.environ.get("RANK", "0") == "0" else logging.ERROR
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=level)
         try:
             return command(*args, **kwargs)
         except MtlplugError as error:

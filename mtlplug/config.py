@@ -12,8 +12,8 @@ from mtlplug.errors import MtlplugError, unknown
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-FREE_TO_CHANGE = ("output", "cache", "overwrite", "log_every", "data")
-"""Options that do not decide a run's result."""
+OF_THE_USER = ("groups", "suite", "data", "output", "cache", "overwrite", "deepspeed_config")
+"""Options that a suite may not set: they say what is run and where."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def resolve(given: Mapping[str, Any], suite_defaults: Mapping[str, Any], where: 
     fields = {field.name: field for field in dataclasses.fields(RunConfig)}
     values: dict[str, Any] = {}
     for name, value in suite_defaults.items():
-        if name not in fields:
-            raise MtlplugError(f"{where}: {unknown('default', name, fields)}")
+        if name not in fields or name in OF_THE_USER:
+            raise MtlplugError(f"{where}: {unknown('default', name, {*fields} - {*OF_THE_USER})}")
         values[name] = _typed(name, value, str(fields[name].type), where)
     values.update({name: value for name, value in given.items() if value is not None})
     return RunConfig(**values)

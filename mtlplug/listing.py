@@ -25,6 +25,12 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
 
 
+def notes(facts: Mapping[str, Any], counts: Mapping[str, int]) -> str:
+    """What a format found in the training rows, and what was done to rows, for a table cell."""
+    found = [f"{key}: {value}" for key, value in facts.items() if key != "labels"]
+    return escape(", ".join([*found, counted(counts)] if counts else found) or "-")
+
+
 def new_console(*, quiet: bool = False) -> Console:
     """A console as wide as the terminal; wide enough for our tables where there is none."""
     console = Console(quiet=quiet)
@@ -40,13 +46,13 @@ def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
     workspace = open_workspace(options)
     suite, builder = workspace.suite, workspace.builder()
     tasks = suite.select(groups) if groups else list(suite.tasks.values())
-    table = Table(title=f"suite {suite.name}: {suite.title}", title_justify="left")
+    table = Table(title=escape(f"suite {suite.name}: {suite.title}"), title_justify="left")
     for column in ("task", "format", "role"):
         table.add_column(column, no_wrap=True)
     for column in ("labels", "train rows", "valid rows", "features", "median tokens", "99 %"):
         table.add_column(column, justify="right")
     table.add_column("other splits")
-    table.add_column("cut, dropped, repaired")
+    table.add_column("found, cut, dropped, repaired")
     console = new_console()
     with console.status("reading tasks") as status:
         for task in tasks:
@@ -75,7 +81,7 @@ def _row(data: TaskData) -> list[str]:
         f"{np.median(store.lengths_N):.0f}",
         f"{np.percentile(store.lengths_N, 99):.0f}",
         ", ".join(f"{split} {number}" for split, number in rows.items()) or "-",
-        counted(counts) or "-",
+        notes(data.task.facts, counts),
     ]
 
 
@@ -143,5 +149,5 @@ def list_plugins() -> None:
     for plugin in found.plugins:
         titles = [f"{code} ({found.formats[code].title})" for code in plugin.formats]
         values = dataclasses.astuple(plugin)
-        table.add_row(*values[:3], ", ".join(titles) or "-", plugin.error or "ok")
+        table.add_row(*values[:3], ", ".join(titles) or "-", escape(plugin.error or "ok"))
     new_console().print(table)

@@ -153,7 +153,7 @@ def _label(task: Task, row: Row) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = str(value)
-    missing = value is None or value in ("", -1) or value != value  # NaN differs from itself
+    missing = value is None or value in ("", -1, "-1") or value != value  # NaN differs from itself
     return None if missing and name not in task.labels else name
 
 

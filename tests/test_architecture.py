@@ -31,7 +31,13 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
-    {"mtlplug.plugin_manager", "mtlplug.config", "mtlplug.demo", "mtlplug.suites"},
+    {
+        "mtlplug.plugin_manager",
+        "mtlplug.config",
+        "mtlplug.world",
+        "mtlplug.demo",
+        "mtlplug.suites",
+    },
     {"mtlplug.data"},
     {"mtlplug.batching"},
     {"mtlplug.model"},

@@ -77,11 +77,13 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device, copied without waiting."""
-        if device.type != "cuda":
-            return self
-        stream = self.stream.pin_memory().to(device)
-        rows = {task: rows.pin_memory().to(device) for task, rows in self.tasks.items()}
-        return MicroBatch(stream, rows)
+        rows = {task: rows.to(device) for task, rows in self.tasks.items()}
+        return MicroBatch(self.stream.to(device), rows)
+
+    def pin_memory(self) -> MicroBatch:
+        """The same micro-batch in page-locked memory, for asynchronous copies."""
+        rows = {task: rows.pin_memory() for task, rows in self.tasks.items()}
+        return MicroBatch(self.stream.pin_memory(), rows)
 
 
 class Packer:
@@ -130,7 +132,9 @@ class Packer:
             batch_size: features of the whole batch; 0 gives weights of zero (a micro-batch
                 that only keeps a rank in step).
         """
-        members = members.take(np.argsort(self.lengths(members), kind="stable"))
+        lengths_B = self.lengths(members)
+        order = np.argsort(lengths_B, kind="stable")
+        members, lengths_B = members.take(order), lengths_B[order]
         places = [
             (self.stores[task], feature)
             for task, feature in zip(
@@ -142,7 +146,6 @@ class Packer:
             [store.types(feature) for store, feature in places],
             np.concatenate([store.sequence_lengths(feature) for store, feature in places]).tolist(),
         )
-        lengths_B = np.array([len(store.ids(feature)) for store, feature in places])
         starts_B = np.cumsum(lengths_B) - lengths_B
         rows = {
             int(task): self._rows(

@@ -104,8 +104,10 @@ class Builder:
             if path.exists():
                 facts = json.loads(path.read_text(encoding="utf-8"))
             else:
-                facts = task_format.prepare(task, _rows(task, split, self.max_rows))
-                _write(path, json.dumps(facts, ensure_ascii=False))
+                learnt = task_format.prepare(task, _rows(task, split, self.max_rows))
+                text = json.dumps(learnt, ensure_ascii=False)
+                _write(path, text)
+                facts = json.loads(text)  # as later runs read it: tuples are lists by then
         labels = tuple(task.labels or facts.get("labels", ()))
         return dataclasses.replace(task, facts=facts, labels=labels)
 
@@ -146,12 +148,15 @@ class Builder:
         unfinished.rename(folder)
 
     def _recipe(self, task: Task, task_format: TaskFormat, source: Source) -> dict[str, Any]:
+        # One process at a time: a hub dataset is downloaded while its fingerprint is taken.
+        with _lock(self.cache / "sources" / task.name):
+            fingerprint = source.fingerprint()
         return {
             "version": STORE_VERSION,
             "format": [task_format.code, task_format.version, _code_digest(type(task_format))],
             "options": dict(task.options),
             "labels": list(task.labels),
-            "source": source.fingerprint(),
+            "source": fingerprint,
             "max_rows": self.max_rows,
         }
 

@@ -142,18 +142,20 @@ def load_suite(
     if not tables:
         raise MtlplugError(f"{path} has no tasks; add a table [tasks.NAME]")
     tasks: dict[str, Task] = {}
-    for name, values in tables.items():
-        check_name("task", name, str(path))
-        where = f"{path}: task '{name}'"
-        check_table({name: values}, {name: (dict,)}, str(path))
-        tasks[name] = task_from_table(name, values, formats, base, where)
+    for task, values in tables.items():
+        check_name("task", task, str(path))
+        where = f"{path}: task '{task}'"
+        check_table({task: values}, {task: (dict,)}, str(path))
+        tasks[task] = task_from_table(task, values, formats, base, where)
+    name = table.get("name", path.stem)
+    check_name("suite", name, str(path))
     return Suite(
-        name=table.get("name", path.stem),
+        name=name,
         title=table.get("title", ""),
         tasks=tasks,
         groups=_groups(table.get("groups", {}), tasks, formats, str(path)),
         defaults={key.replace("-", "_"): v for key, v in table.get("defaults", {}).items()},
-        info={name: values.get("info", {}) for name, values in tables.items()},
+        info={task: values.get("info", {}) for task, values in tables.items()},
         path=path,
     )
 

@@ -35,12 +35,12 @@ class Encoded:
     Attributes:
         ids: token ids, shape (L,).
         types: token type ids, shape (L,); zeros where the family has none.
-        truncated: tokens of the text that were cut off.
+        truncated: whether some of the text was cut off.
     """
 
     __slots__ = ("encoding", "ids", "truncated", "types")
 
-    def __init__(self, encoding: Encoding, truncated: int = 0) -> None:
+    def __init__(self, encoding: Encoding, *, truncated: bool = False) -> None:
         self.encoding = encoding
         self.ids: npt.NDArray[np.uint32] = np.array(encoding.ids, dtype=np.uint32)
         self.types: npt.NDArray[np.uint8] = np.array(encoding.type_ids, dtype=np.uint8)
@@ -151,13 +151,10 @@ class Encode:
         return text[: encoding.offsets[most - 1][1]]
 
     def _encoded(self, encoding: Encoding, what: str) -> Encoded:
-        lost = sum(
-            sum(segment is not None for segment in part.sequence_ids)
-            for part in encoding.overflowing
-        )
-        if lost:
+        truncated = bool(encoding.overflowing)
+        if truncated:
             self.count(what)
-        return Encoded(encoding, lost)
+        return Encoded(encoding, truncated=truncated)
 
     def _backend(
         self, max_length: int | None, *, words: bool = False, **truncation: Any

@@ -36,19 +36,15 @@ class Plan:
 
     Attributes:
         runs: neighbouring sequences of one length, as (sequences, tokens of each).
-        starts_S1: `TokenStream.starts_S1`, for kernels that take all lengths at once.
-        max_length: tokens of the longest sequence.
     """
 
     runs: tuple[tuple[int, int], ...]
-    starts_S1: Tensor
-    max_length: int
 
     @classmethod
     def of(cls, stream: TokenStream) -> Plan:
         """The plan for a stream; the fewer different lengths in a row, the fewer runs."""
         runs = equal_runs(stream.lengths, CPU_SCORES if stream.ids_T.device.type == "cpu" else None)
-        return cls(runs, stream.starts_S1, max(stream.lengths))
+        return cls(runs)
 
 
 def equal_runs(lengths: Sequence[int], most_scores: int | None) -> tuple[tuple[int, int], ...]:

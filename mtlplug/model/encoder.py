@@ -5,6 +5,7 @@ Shapes: T packed tokens, S sequences, L tokens of the longest sequence, D hidden
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from pathlib import Path
@@ -168,6 +169,16 @@ class Encoder(nn.Module):
         return hidden_SLD.flatten(0, 1).index_select(0, places_T)
 
 
+@functools.cache
+def _say_padded(model_type: str) -> None:
+    """Once in a process, however often a model is opened."""
+    logger.warning(
+        "model type '%s' cannot run packed: its sequences are padded to the longest of a "
+        "micro-batch, which is slower and gives the same gradients",
+        model_type,
+    )
+
+
 def _road(config: PretrainedConfig, road: str) -> str:
     if road not in ROADS:
         raise unknown("road", road, ROADS)
@@ -178,11 +189,7 @@ def _road(config: PretrainedConfig, road: str) -> str:
             f"(packed: encoders of type {', '.join(sorted(PACKED_TYPES))})"
         )
     if road == "auto" and not packable:
-        logger.warning(
-            "model type '%s' cannot run packed: its sequences are padded to the longest of a "
-            "micro-batch, which is slower and gives the same gradients",
-            config.model_type,
-        )
+        _say_padded(config.model_type)
     return "packed" if packable and road != "padded" else "padded"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,20 @@ def position_limit(name_or_path: str) -> int:
     except LOAD_ERRORS as error:
         raise cannot_load("model", name_or_path, error) from error
     return position_table(model)[1]
+
+
+def model_digest(name_or_path: str) -> str:
+    """What tells one encoder from another: a hash of its files, or its name on the hub."""
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        return name_or_path
+    digest = hashlib.sha256()
+    for path in sorted(
+        path for pattern in ("config.json", *WEIGHTS) for path in folder.glob(pattern)
+    ):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def cannot_load(what: str, name_or_path: str, error: Exception) -> MtlplugError:

@@ -66,9 +66,9 @@ class MultiTaskModel(nn.Module):
     def forward(self, batch: MicroBatch) -> Output:
         """Run the encoder once, then all heads in one fixed order.
 
-        Every rank calls every head in every pass: a head that sits out would leave its
-        parameters without a gradient on this rank alone, and ZeRO then reduces the wrong
-        pieces together without an error.
+        Every rank calls every head in every pass, in evaluation too: a head that sits out would
+        leave its parameters without a gradient on this rank alone, and ZeRO then reduces the
+        wrong pieces together without an error; ZeRO-3 gathers weights in every pass.
         """
         hidden_TD = self.encoder(batch.stream)
         loss = hidden_TD.new_zeros((), dtype=torch.float32)
@@ -77,8 +77,7 @@ class MultiTaskModel(nn.Module):
         for number, head in enumerate(self.heads):
             rows = batch.tasks.get(number)
             if rows is None:
-                if torch.is_grad_enabled():
-                    loss = loss + self._absent(number, hidden_TD)
+                loss = loss + self._absent(number, hidden_TD)
                 continue
             scores[number] = tree_map(_float, head(hidden_TD[rows.reads_R], rows.splits))
             losses[number] = self._losses(number, scores[number], rows)
@@ -106,7 +105,9 @@ class MultiTaskModel(nn.Module):
         rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)
         splits = Splits.of([count]).to(hidden_TD.device)
         scores = self.heads[number](rows_RD, splits)
-        return torch.stack([leaf.float().sum() for leaf in _tensors(scores)]).sum() * 0.0
+        # A head may mask with -inf, and -inf times zero is no zero.
+        sums = [leaf.float().nan_to_num(0.0, 0.0, 0.0).sum() for leaf in _tensors(scores)]
+        return torch.stack(sums).sum() * 0.0
 
 
 def _tensors(scores: Any) -> list[Tensor]:

@@ -22,8 +22,8 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 from mtlplug.errors import MtlplugError
-from mtlplug.training.distributed import World
 from mtlplug.training.folder import RunFolder
+from mtlplug.world import World
 
 PROGRESS = "progress.json"
 
@@ -79,8 +79,11 @@ def load(engine: Any, folder: RunFolder, world: World) -> dict[str, Any] | None:
     found = _checkpoints(folder)
     if not found:
         return None
-    progress: dict[str, Any] = json.loads((found[0] / PROGRESS).read_text(encoding="utf-8"))
-    written_by = progress.pop("world_size")
+    try:
+        progress: dict[str, Any] = json.loads((found[0] / PROGRESS).read_text(encoding="utf-8"))
+        written_by = progress.pop("world_size")
+    except (ValueError, KeyError) as error:
+        raise _damaged(found[0], error) from error
     if written_by != world.size:
         raise MtlplugError(
             f"checkpoint {found[0]} was written by {written_by} processes and cannot be resumed "
@@ -90,12 +93,16 @@ def load(engine: Any, folder: RunFolder, world: World) -> dict[str, Any] | None:
         engine.load_checkpoint(str(found[0]), tag="state")
         random = torch.load(found[0] / f"random-{world.rank}.pt", weights_only=True)
     except Exception as error:  # whatever is in the file, what matters is that it is unusable
-        raise MtlplugError(
-            f"checkpoint {found[0]} is damaged ({type(error).__name__}: {error}); remove it to "
-            "start from the beginning"
-        ) from error
+        raise _damaged(found[0], error) from error
     _set_random_state(random)
     return progress
+
+
+def _damaged(place: Path, error: Exception) -> MtlplugError:
+    reason = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    return MtlplugError(
+        f"checkpoint {place} is damaged ({reason}); remove it to start from the beginning"
+    )
 
 
 def _checkpoints(folder: RunFolder) -> list[Path]:

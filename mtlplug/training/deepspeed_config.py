@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,12 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
     _check_precision(resolved, config, where)
     _agree(resolved, "gradient_clipping", config.gradient_clipping, where)
     if "optimizer" in resolved:
-        parameters = resolved["optimizer"].setdefault("params", {})
-        _agree(parameters, "lr", config.learning_rate, where, option="learning-rate")
-        parameters["lr"] = config.learning_rate
+        resolved["optimizer"]["params"] = _optimizer_parameters(resolved, config, where)
+    if AUTO in resolved.get("scheduler", {}).get("params", {}).values():
+        raise MtlplugError(
+            f"{where} leaves parameters of its scheduler to be filled in; write them out, or "
+            "remove the scheduler and use --warmup-ratio"
+        )
     per_rank = max(1, config.batch_size // world_size)
     resolved |= {
         "gradient_clipping": config.gradient_clipping,
@@ -67,6 +71,17 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
     resolved["zero_optimization"].setdefault("overlap_comm", False)
     resolved.setdefault("steps_per_print", 2**31)
     return resolved
+
+
+def _optimizer_parameters(
+    resolved: Mapping[str, Any], config: RunConfig, where: str
+) -> dict[str, Any]:
+    """The optimizer's parameters with ours filled in; what is `auto` beside is its default."""
+    given = resolved["optimizer"].get("params", {})
+    _agree(given, "lr", config.learning_rate, where, option="learning-rate")
+    _agree(given, "weight_decay", config.weight_decay, where)
+    ours = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    return {key: value for key, value in given.items() if value != AUTO} | ours
 
 
 def default_precision() -> str:
@@ -172,7 +187,7 @@ def _check_precision(resolved: dict[str, Any], config: RunConfig, where: str) ->
 
 
 def _agree(
-    resolved: dict[str, Any], key: str, ours: float, where: str, option: str | None = None
+    resolved: Mapping[str, Any], key: str, ours: float, where: str, option: str | None = None
 ) -> None:
     theirs = resolved.get(key, AUTO)
     if theirs != AUTO and theirs != ours:

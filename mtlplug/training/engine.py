@@ -24,8 +24,8 @@ from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel, Output
 from mtlplug.training import checkpoint
-from mtlplug.training.distributed import World
 from mtlplug.training.folder import RunFolder
+from mtlplug.world import World
 
 WEIGHTS = "weights.safetensors"
 
@@ -59,7 +59,7 @@ class Engine:
         model.to(world.device)
         own_optimizer = "optimizer" in deepspeed_config
         parameters = parameter_groups(model, config.weight_decay)
-        optimizer = None if own_optimizer else adamw(parameters, config, world.device)
+        optimizer = None if own_optimizer else adamw(parameters, config)
         own_schedule = "scheduler" in deepspeed_config
         try:
             self.engine, *_ = deepspeed.initialize(
@@ -121,7 +121,15 @@ class Engine:
             loss = self.engine(micro_batch.to(self.world.device)).loss
             self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
             total += loss.detach()
-        self.engine.step()
+        try:
+            self.engine.step()
+        except Exception as error:  # DeepSpeed raises a bare one
+            if "loss scale already at minimum" not in str(error):
+                raise
+            raise MtlplugError(
+                f"gradients overflow in fp16 at every loss scale, step {self.engine.global_steps}; "
+                "use --precision bf16, or lower --learning-rate"
+            ) from error
         return total
 
     def evaluate(self, micro_batch: MicroBatch) -> Output:
@@ -140,6 +148,8 @@ class Engine:
             value = None
             if self.precision != "fp32" or self.stage == 3:
                 value = deepspeed.utils.safe_get_full_fp32_param(parameter)
+            if value is None and (self.precision != "fp32" or self.stage == 3):
+                raise RuntimeError(f"DeepSpeed keeps no float32 weights of parameter {name}")
             value = parameter if value is None else value
             if self.world.main:
                 weights[name] = value.detach().to("cpu", torch.float32).clone()
@@ -166,7 +176,10 @@ class Engine:
 
 def load_weights(model: nn.Module, place: Path) -> None:
     """Put the parameters written by `Engine.save_weights` into a model."""
-    model.load_state_dict(load_file(place / WEIGHTS), strict=False)
+    found = model.load_state_dict(load_file(place / WEIGHTS), strict=False)
+    missing = set(found.missing_keys) - {name for name, _ in model.named_buffers()}
+    if missing or found.unexpected_keys:
+        raise RuntimeError(f"{place} does not fit: {sorted(missing)}, {found.unexpected_keys}")
 
 
 def precision_of(deepspeed_config: Mapping[str, Any]) -> str:
@@ -189,9 +202,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def adamw(
-    groups: list[dict[str, Any]], config: RunConfig, device: torch.device
-) -> torch.optim.AdamW:
+def adamw(groups: list[dict[str, Any]], config: RunConfig) -> torch.optim.AdamW:
     """AdamW with the defaults of transformers' Trainer (Padmakumar et al., 2022, B.2)."""
     return torch.optim.AdamW(
         groups,

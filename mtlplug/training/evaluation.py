@@ -20,9 +20,7 @@ from mtlplug.batching.packing import MicroBatch, Packer
 from mtlplug.data.build import TaskData
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import Output
-from mtlplug.training.distributed import World
-
-CPU = torch.device("cpu")
+from mtlplug.world import World
 
 FEATURES_AT_ONCE = 2048
 """Features planned together: sorted by length over all tasks, split over the ranks."""
@@ -37,7 +35,7 @@ class Evaluator:
         split: the split to score.
         max_tokens: token budget of a micro-batch.
         world: the processes of the run; each scores its share.
-        in_step: give every rank the same number of micro-batches (ZeRO-3).
+        in_step: give every rank the same number of micro-batches (from ZeRO-2 on).
     """
 
     data: Sequence[TaskData]
@@ -55,7 +53,7 @@ class Evaluator:
         stores = [each.stores[self.split] for each in self.data]
         formats = [each.format for each in self.data]
         packer = Packer(stores, formats, [1.0] * len(stores), self.max_tokens)
-        loader = Loader(packer, self.world.rank, self.world.size, self.in_step)
+        loader = Loader(packer, self.world, self.in_step)
         with torch.no_grad():
             for step in loader.steps(self._batches(packer)):
                 for micro_batch in step.micro_batches:
@@ -84,7 +82,7 @@ class Evaluator:
         for number, rows in micro_batch.tasks.items():
             data = self.data[number]
             scores = tree_map(_on_host, output.scores[number])
-            predictions = data.format.decode(data.task, scores, rows.splits.to(CPU))
+            predictions = data.format.decode(data.task, scores, rows.splits)
             losses = output.losses[number].tolist()
             if len(predictions) != len(losses):
                 raise MtlplugError(

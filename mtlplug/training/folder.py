@@ -12,6 +12,7 @@ report.json     scores, cost; written last, so its presence means the run is com
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,6 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mtlplug.errors import MtlplugError
+
+CONTENTS = (
+    *("report.json", "encoder", "heads", "best", "checkpoints", "metrics.jsonl", "run.json"),
+    *("best.tmp", "best.old", "encoder.tmp", "encoder.old", "heads.tmp", "heads.old"),
+)
+"""All that a run writes; nothing else in its folder is ever removed."""
 
 
 class RunFolder:
@@ -37,8 +44,9 @@ class RunFolder:
         Raises:
             MtlplugError: it holds another run, or files that are no run, or cannot be written.
         """
-        if overwrite and (self.path / "run.json").exists():
-            shutil.rmtree(self.path)
+        if overwrite:
+            self.check_place()
+            self._remove(*CONTENTS)
         self.check(run)
         if self.read("report.json") is not None:
             return  # complete: run.json says what it was made with, not what reads it now
@@ -57,9 +65,12 @@ class RunFolder:
         Raises:
             MtlplugError: it is a file, or holds files that are no run.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise MtlplugError(f"output {self.path} is a file; choose a folder with --output")
-        if self.read("run.json") is None and self.path.exists() and any(self.path.iterdir()):
+        for place in (self.path, *self.path.parents):
+            if place.is_file():
+                raise MtlplugError(f"output {place} is a file; choose a folder with --output")
+        run = self.read("run.json")
+        ours = isinstance(run, dict) and {"mtlplug", "decides"} <= run.keys()
+        if not ours and self.path.exists() and any(self.path.iterdir()):
             raise MtlplugError(
                 f"output folder {self.path} is not empty and holds no run of mtlplug; "
                 "choose another with --output"
@@ -74,11 +85,12 @@ class RunFolder:
         self.check_place()
         if not (self.path / "metrics.jsonl").exists():
             return  # a run that never got to its first line has nothing to lose
-        there = (self.read("run.json") or {}).get("decides", {})
+        there = _flat(self.read("run.json")["decides"])
+        now = _flat(json.loads(json.dumps(run["decides"])))
         changed = [
-            f"{key}: {there.get(key)!r} there, {value!r} now"
-            for key, value in run["decides"].items()
-            if there.get(key) != json.loads(json.dumps(value))
+            f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+            for key in dict.fromkeys([*now, *there])
+            if there.get(key) != now.get(key)
         ]
         if changed:
             raise MtlplugError(
@@ -114,7 +126,7 @@ class RunFolder:
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n")
 
     def rewind_log(self, epochs: int) -> None:
         """Keep the lines of the first `epochs` epochs, if any: what came after is done again."""
@@ -125,6 +137,18 @@ class RunFolder:
             unfinished = path.with_name(path.name + ".tmp")
             unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             unfinished.replace(path)
+
+    def remove_leftovers(self) -> None:
+        """Remove what only an unfinished run needs."""
+        self._remove("checkpoints", "best", "best.tmp", "best.old", "encoder.old", "heads.old")
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def replace(self, unfinished: Path, final: Path) -> None:
         """Put a finished folder in the place of an older one."""
@@ -140,6 +164,23 @@ class RunFolder:
             shutil.rmtree(old)
         else:
             unfinished.rename(final)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: null stands for what is no number."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _epoch(line: str) -> float:

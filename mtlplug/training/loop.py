@@ -13,12 +13,12 @@ from mtlplug.batching.loader import Loader, Step
 from mtlplug.batching.mixing import Pool
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
-from mtlplug.training.distributed import World
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.progress import Display
 from mtlplug.training.stopping import EarlyStopping
+from mtlplug.world import World
 
 Scores = dict[str, dict[str, float]]
 
@@ -70,6 +70,15 @@ class Training:
     folder: RunFolder
     display: Display
     progress: Progress
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        state = self.engine.load_checkpoint(self.folder)
+        if state:
+            self.progress = Progress.of(state)
+            self.display.resume(self.progress.epoch, self.pool.steps_per_epoch)
+        if self.world.main:
+            self.folder.rewind_log(self.progress.epoch)
 
     def run(self) -> None:
         """Train until the stopping rule or the last epoch; the best weights are in `best/`."""
@@ -135,6 +144,8 @@ class Training:
 
     def _evaluate(self) -> Scores:
         started = time.perf_counter()
+        if self.world.main:
+            self.display.evaluating()
         scores = self.evaluate(self.engine.evaluate)
         self.progress.seconds["evaluation"] += time.perf_counter() - started
         return scores
@@ -152,20 +163,19 @@ class Meter:
         self._clear()
 
     def _clear(self) -> None:
-        self._loss: torch.Tensor | None = None
+        self._loss = torch.zeros((), device=self._world.device)
         self._steps = self._tokens = 0
         self._since = time.perf_counter()
 
     def add(self, step: Step, loss: torch.Tensor) -> None:
         """Take note of a step and of this rank's share in its loss."""
-        self._loss = loss if self._loss is None else self._loss + loss
+        self._loss = self._loss + loss
         self._steps += 1
         self._tokens += step.tokens
 
     def read(self) -> tuple[float, int, float]:
         """Mean loss, tokens, tokens per second; then start over."""
-        total = torch.zeros(1) if self._loss is None else self._loss.reshape(1)
-        loss = float(self._world.sum(total)) / max(self._steps, 1)
+        loss = float(self._world.sum(self._loss)) / max(self._steps, 1)
         tokens, seconds = self._tokens, time.perf_counter() - self._since
         self._clear()
         return loss, tokens, tokens / seconds

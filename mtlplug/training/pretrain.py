@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
-import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,28 +10,28 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-import mtlplug
 from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.config import FREE_TO_CHANGE
-from mtlplug.data.build import TaskData
+from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.training.deepspeed_config import resolve_deepspeed
-from mtlplug.training.distributed import World, start
 from mtlplug.training.engine import Engine, load_weights
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.folder import RunFolder
+from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
 from mtlplug.training.progress import Display, data_table, score_table
+from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
 from mtlplug.workspace import Workspace, open_workspace
+from mtlplug.world import World
 
-TRAIN, VALID = "train", "valid"
+VALID = "valid"
 
 
 def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,13 +56,16 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
     )
     data = build_data(workspace, tasks, console)
     run = describe(workspace, data, deepspeed_config, world)
-    claim(folder, run, world, overwrite=config.overwrite)
-    if (report := folder.read("report.json")) is not None:
-        console.print(f"run in {folder.path} is complete", highlight=False)
-        console.print(score_table(report))
-        return dict(report)
+    if not config.overwrite:
+        folder.check(run)
+        if report := world.broadcast(folder.read("report.json") if world.main else None):
+            console.print(f"run in {folder.path} is complete", markup=False, highlight=False)
+            console.print(score_table(report))
+            return dict(report)
     console.print(data_table(data))
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
+    claim(folder, run, world, overwrite=config.overwrite)
+    training.resume()
     with training.display:
         training.run()
     return finish(training, workspace, data, console)
@@ -93,7 +92,7 @@ def prepare_training(
     folder: RunFolder,
     console: Console,
 ) -> Training:
-    """Model, engine, mix and evaluation, at the beginning or at the last checkpoint."""
+    """Model, engine, mix and evaluation."""
     config = workspace.config
     model = new_model(encoder, data, config.seed)
     stores = [each.stores[TRAIN] for each in data]
@@ -108,22 +107,16 @@ def prepare_training(
     )
     # Ranks draw their dropout from generators of their own.
     torch.manual_seed(config.seed * 1_000_003 + world.rank)
-    state = engine.load_checkpoint(folder)
-    progress = Progress.of(state) if state else Progress(EarlyStopping(config.patience))
-    if world.main:
-        folder.rewind_log(progress.epoch)
-    if state:
-        console.print(f"resuming after epoch {progress.epoch}", highlight=False)
     return Training(
         config=config,
         world=world,
         engine=engine,
         pool=pool,
-        loader=Loader(packer, world.rank, world.size, engine.in_step),
+        loader=Loader(packer, world, engine.in_step),
         evaluate=Evaluator(data, VALID, config.max_tokens, world, engine.in_step),
         folder=folder,
-        display=Display(console, total_steps, progress.epoch * pool.steps_per_epoch),
-        progress=progress,
+        display=Display(console, total_steps),
+        progress=Progress(EarlyStopping(config.patience)),
     )
 
 
@@ -144,56 +137,6 @@ def smallest_read(data: TaskData) -> int:
     return int(counts_N[counts_N > 0].min()) if (counts_N > 0).any() else 1
 
 
-def describe(
-    workspace: Workspace,
-    data: Sequence[TaskData],
-    deepspeed_config: Mapping[str, Any],
-    world: World,
-) -> dict[str, Any]:
-    """What `run.json` holds; `decides` is what may not change when a run is resumed."""
-    options = workspace.config.as_dict()
-    decides = {key: value for key, value in options.items() if key not in FREE_TO_CHANGE}
-    decides["deepspeed"] = dict(deepspeed_config)
-    # A store's folder is named by the hash of everything its content depends on.
-    decides["features"] = {
-        each.task.name: {split: store.folder.name for split, store in each.stores.items()}
-        for each in data
-    }
-    packages = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "numpy")
-    return {
-        "mtlplug": mtlplug.__version__,
-        "decides": decides,
-        "options": options,
-        "world_size": world.size,
-        "device": str(world.device),
-        "plugins": [dataclasses.asdict(plugin) for plugin in workspace.plugins.plugins],
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-        "tasks": {each.task.name: describe_task(each) for each in data},
-    }
-
-
-def describe_task(data: TaskData) -> dict[str, Any]:
-    """A task as `run.json` shows it."""
-    return {
-        "format": data.task.format,
-        "labels": list(data.task.labels),
-        "options": dict(data.task.options),
-        "metric": data.task.metric or data.format.headline,
-        "weight": data.task.weight,
-        "facts": dict(data.task.facts),
-        "splits": {
-            split: {
-                "source": data.task.sources[split].place,
-                **{key: store.meta[key] for key in ("rows", "features", "tokens", "counts")},
-            }
-            for split, store in data.stores.items()
-        },
-    }
-
-
 def claim(folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool) -> None:
     """Rank 0 makes the folder ours; what is wrong with it is said by all ranks alike."""
     problem = None
@@ -204,6 +147,11 @@ def claim(folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite:
             problem = str(error)
     if problem := world.broadcast(problem):
         raise MtlplugError(problem)
+    if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
+        raise MtlplugError(
+            f"output folder {folder.path} is not the same on all hosts; "
+            "choose one on a file system they share, with --output"
+        )
 
 
 def finish(
@@ -211,17 +159,17 @@ def finish(
 ) -> dict[str, Any]:
     """Write encoder and heads of the best epoch, then the report; remove what is not needed."""
     folder, world = training.folder, training.world
-    report = make_report(training, workspace, data)
+    report = make_report(training.progress, training.engine, workspace, data)
     if world.main:
         encoder = Encoder.from_pretrained(workspace.config.model)
         model = new_model(encoder, data, workspace.config.seed)
         load_weights(model, folder.best)
         save_result(model, workspace, folder)
         folder.write("report.json", report)
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)
-        shutil.rmtree(folder.best, ignore_errors=True)
+        folder.remove_leftovers()
         console.print(score_table(report))
-        console.print(f"encoder saved in {folder.encoder}", highlight=False, soft_wrap=True)
+        saved = f"encoder saved in {folder.encoder}"
+        console.print(saved, markup=False, highlight=False, soft_wrap=True)
     world.barrier()
     return report
 
@@ -237,38 +185,3 @@ def save_result(model: MultiTaskModel, workspace: Workspace, folder: RunFolder) 
         weights = {name: value.contiguous() for name, value in head.state_dict().items()}
         save_file(weights, unfinished / f"{task.name}.safetensors", {"format": task.format})
     folder.replace(unfinished, folder.heads)
-
-
-def make_report(
-    training: Training, workspace: Workspace, data: Sequence[TaskData]
-) -> dict[str, Any]:
-    """Scores of the best epoch, what the run cost, and how it went."""
-    progress = training.progress
-    tasks = {}
-    for each in data:
-        name = each.task.name
-        best = progress.best[name]
-        tasks[name] = {
-            "format": each.task.format,
-            "metric": each.task.metric or each.format.headline,
-            "score": best["headline"],
-            "untrained": progress.untrained[name]["headline"],
-            "first": progress.first[name]["headline"],
-            "loss": best["loss"],
-            "metrics": {key: best[key] for key in best if key not in ("loss", "headline")},
-        }
-    return {
-        "suite": workspace.suite.name,
-        "groups": workspace.config.groups,
-        "model": workspace.config.model,
-        "best_epoch": progress.stopping.best_epoch + 1,
-        "epochs": progress.epoch,
-        "best_mean_loss": progress.stopping.best_loss,
-        "precision": training.engine.precision,
-        "zero_stage": training.engine.stage,
-        "world_size": training.world.size,
-        "seconds": {name: round(value, 1) for name, value in progress.seconds.items()},
-        "tokens": progress.tokens,
-        "skipped_steps": progress.skipped,
-        "tasks": tasks,
-    }

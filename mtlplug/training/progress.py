@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from mtlplug.data.build import TaskData
-from mtlplug.listing import counted
+from mtlplug.listing import notes
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often a line is printed where there is no terminal."""
@@ -26,7 +27,7 @@ SECONDS_BETWEEN_LINES = 10.0
 class Display:
     """Shows one run to a person; rank 0 only."""
 
-    def __init__(self, console: Console, total_steps: int, done_steps: int = 0) -> None:
+    def __init__(self, console: Console, total_steps: int) -> None:
         self.console = console
         self.total_steps = total_steps
         self._line_at = time.monotonic()
@@ -40,9 +41,7 @@ class Display:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self._bar.add_task(
-                "epoch 1", total=total_steps, completed=done_steps, loss="-", speed="-"
-            )
+            self._bar.add_task("epoch 1", total=total_steps, loss="-", speed="-")
 
     def __enter__(self) -> Display:
         if self._bar:
@@ -52,6 +51,17 @@ class Display:
     def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
+
+    def resume(self, epochs: int, steps_per_epoch: int) -> None:
+        """At the start of a run that goes on after some epochs."""
+        self.console.print(f"resuming after epoch {epochs}", highlight=False)
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=epochs * steps_per_epoch)
+
+    def evaluating(self) -> None:
+        """While the validation splits are scored."""
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], description="evaluating")
 
     def step(self, epoch: int, step: int, loss: float, speed: float) -> None:
         """After some steps: `step` of all, the mean loss since the last call, tokens/s."""
@@ -86,7 +96,7 @@ def data_table(data: Sequence[TaskData]) -> Table:
         table.add_column(column)
     for column in ("rows", "features", "tokens", "valid rows"):
         table.add_column(column, justify="right")
-    table.add_column("cut, dropped, repaired")
+    table.add_column("found, cut, dropped, repaired")
     for each in data:
         train = each.stores["train"].meta
         table.add_row(
@@ -97,7 +107,7 @@ def data_table(data: Sequence[TaskData]) -> Table:
             f"{train['features']:,}",
             f"{train['tokens']:,}",
             f"{each.stores['valid'].meta['rows']:,}",
-            counted(train["counts"]) or "-",
+            notes(each.task.facts, train["counts"]),
         )
     return table
 
@@ -111,7 +121,7 @@ def score_table(report: Mapping[str, Any]) -> Table:
         table.add_column(column, justify="right")
     for name, result in report["tasks"].items():
         table.add_row(
-            name,
+            escape(name),
             result["format"],
             result["metric"],
             f"{result['untrained']:.1f}",

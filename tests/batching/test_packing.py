@@ -12,7 +12,10 @@ from mtlplug.batching.loader import Loader, Step
 from mtlplug.batching.mixing import Members, Pool
 from mtlplug.batching.packing import Packer, micro_batches, split_over_ranks
 from mtlplug.data.build import TaskData
+from mtlplug.world import World
 from tests import toy
+
+CPU = torch.device("cpu")
 
 LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=150)
 
@@ -105,7 +108,7 @@ def test_the_ranks_together_hold_the_batch(data: list[TaskData], *, in_step: boo
     """Weights over all ranks and micro-batches add up to one; fillers weigh nothing."""
     pack = packer(data, max_tokens=60)
     members = batch(pack)
-    steps = [Loader(pack, rank, 3, in_step).step(members) for rank in range(3)]
+    steps = [Loader(pack, World(rank, 3, CPU), in_step).step(members) for rank in range(3)]
     assert sum(map(weight, steps)) == pytest.approx(1.0)
     if in_step:
         assert len({len(step.micro_batches) for step in steps}) == 1
@@ -116,7 +119,7 @@ def test_a_rank_without_features_runs_one_filler(data: list[TaskData]) -> None:
     """With fewer features than ranks the others still take part, with weight zero."""
     pack = packer(data)
     members = batch(pack, size=2)
-    steps = [Loader(pack, rank, 4, in_step=False).step(members) for rank in range(4)]
+    steps = [Loader(pack, World(rank, 4, CPU), in_step=False).step(members) for rank in range(4)]
     weights = [
         sum(
             float(rows.weights_B.sum())
@@ -133,7 +136,7 @@ def test_packing_ahead_changes_nothing(data: list[TaskData]) -> None:
     """Steps from the thread equal those packed one by one, in order."""
     pack = packer(data)
     pool = Pool([len(store) for store in pack.stores], 16, seed=3)
-    loader = Loader(pack, 0, 1, in_step=False)
+    loader = Loader(pack, World(0, 1, CPU), in_step=False)
     for ahead, members in zip(loader.steps(pool.epoch(1)), pool.epoch(1), strict=True):
         alone = loader.step(members)
         assert len(ahead.micro_batches) == len(alone.micro_batches)
@@ -152,4 +155,4 @@ def test_an_error_while_packing_reaches_the_loop(
 
     monkeypatch.setattr(pack, "pack", fail)
     with pytest.raises(OSError, match="disk gone"):
-        next(Loader(pack, 0, 1, in_step=False).steps([batch(pack)]))
+        next(Loader(pack, World(0, 1, CPU), in_step=False).steps([batch(pack)]))

@@ -23,7 +23,7 @@ from mtlplug.batching.stream import TokenStream
 from mtlplug.errors import MtlplugError
 from mtlplug.model import attention
 from mtlplug.model.attention import NAME, equal_runs, packed_attention
-from mtlplug.model.encoder import PACKED_TYPES, Encoder
+from mtlplug.model.encoder import PACKED_TYPES, Encoder, _say_padded
 
 VOCABULARY = 99
 LENGTHS = (7, 1, 3, 20, 3, 12, 1, 3, 12, 31)
@@ -384,6 +384,7 @@ def test_max_length(model_type: str, longest: int) -> None:
 
 def test_roads(caplog: pytest.LogCaptureFixture) -> None:
     """Auto packs what can be packed; the fallback says so once; asking for padding is silent."""
+    _say_padded.cache_clear()
     with caplog.at_level(logging.WARNING, logger="mtlplug"):
         assert Encoder(tiny("bert")).road == "packed"
         assert Encoder(tiny("bert"), "padded").road == "padded"

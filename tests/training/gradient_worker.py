@@ -21,16 +21,17 @@ from mtlplug.config import RunConfig
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.training import engine as engine_module
 from mtlplug.training.deepspeed_config import resolve_deepspeed
-from mtlplug.training.distributed import World, start
 from mtlplug.training.engine import Engine
 from mtlplug.training.folder import RunFolder
+from mtlplug.training.launch import start
 from mtlplug.training.pretrain import new_model
+from mtlplug.world import World
 from tests import toy
 
 STEPS, BATCH, MAX_TOKENS, RATE, SEED = 6, 12, 60, 0.3, 3
 
 
-def sgd(groups: Any, config: RunConfig, device: torch.device) -> torch.optim.SGD:
+def sgd(groups: Any, config: RunConfig) -> torch.optim.SGD:
     """Plain descent: Adam would blow up rounding where a gradient is zero in exact arithmetic."""
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
 
@@ -53,7 +54,7 @@ def train(folder: Path, config_file: Path, out: Path, world: World) -> None:
     engine = Engine(model, config, resolve_deepspeed(config, world.size), 10**9, world)
     stores = [each.stores["train"] for each in data]
     packer = Packer(stores, [each.format for each in data], [1.0] * len(data), MAX_TOKENS)
-    loader = Loader(packer, world.rank, world.size, engine.in_step)
+    loader = Loader(packer, world, engine.in_step)
     pool = Pool([len(store) for store in stores], BATCH, SEED)
     seen = []
     for _, members in zip(range(STEPS), pool.epoch(0), strict=False):

@@ -13,10 +13,10 @@ from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TaskData
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel
-from mtlplug.training.distributed import World
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.pretrain import new_model
 from mtlplug.training.stopping import EarlyStopping
+from mtlplug.world import World
 from tests import toy
 
 ALONE = World(0, 1, torch.device("cpu"))

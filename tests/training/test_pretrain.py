@@ -112,7 +112,7 @@ def test_run_json_has_everything_resolved(trained: tuple[Path, Result], suite: P
     assert saved["versions"]["torch"] == torch.__version__
     assert saved["mtlplug"] == mtlplug.__version__
     assert {plugin["name"] for plugin in saved["plugins"]} >= {"sl", "qa", "c"}
-    deepspeed = saved["decides"]["deepspeed"]
+    deepspeed = saved["deepspeed"]
     assert deepspeed["zero_optimization"]["stage"] == 1
     assert (deepspeed["train_batch_size"], deepspeed["gradient_clipping"]) == (8, 1.0)
 

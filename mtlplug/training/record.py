@@ -1,0 +1,126 @@
+"""What a run writes about itself: `run.json` at the start, `report.json` at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mtlplug
+from mtlplug.data.build import TaskData
+from mtlplug.model.loading import model_digest
+from mtlplug.training.engine import Engine
+from mtlplug.training.loop import Progress
+from mtlplug.workspace import Workspace
+from mtlplug.world import World
+
+FREE_TO_CHANGE = (
+    "output",
+    "cache",
+    "overwrite",
+    "log_every",
+    "data",
+    "suite",
+    "model",
+    "deepspeed_config",
+)
+"""Options that do not decide a run's result, or are only the names of what does."""
+
+OF_THE_RANKS = ("train_batch_size", "train_micro_batch_size_per_gpu")
+"""What we write into a DeepSpeed configuration to suit the number of ranks."""
+
+
+def describe(
+    workspace: Workspace,
+    data: Sequence[TaskData],
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> dict[str, Any]:
+    """What `run.json` holds; `decides` is what may not change when a run is resumed."""
+    options = workspace.config.as_dict()
+    decides: dict[str, Any] = {
+        key: value for key, value in options.items() if key not in FREE_TO_CHANGE
+    }
+    decides["encoder"] = model_digest(workspace.config.model)
+    decides["deepspeed"] = {
+        key: value for key, value in deepspeed_config.items() if key not in OF_THE_RANKS
+    }
+    decides["tasks"] = {
+        each.task.name: {
+            "weight": each.task.weight,
+            "metric": each.task.metric,
+            # A store's folder is named by the hash of everything its content depends on.
+            "data": {split: store.folder.name for split, store in each.stores.items()},
+        }
+        for each in data
+    }
+    packages = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "numpy")
+    return {
+        "mtlplug": mtlplug.__version__,
+        "decides": decides,
+        "options": options,
+        "deepspeed": dict(deepspeed_config),
+        "world_size": world.size,
+        "device": str(world.device),
+        "plugins": [dataclasses.asdict(plugin) for plugin in workspace.plugins.plugins],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "tasks": {each.task.name: describe_task(each) for each in data},
+    }
+
+
+def describe_task(data: TaskData) -> dict[str, Any]:
+    """A task as `run.json` shows it."""
+    return {
+        "format": data.task.format,
+        "labels": list(data.task.labels),
+        "options": dict(data.task.options),
+        "metric": data.task.metric or data.format.headline,
+        "weight": data.task.weight,
+        "facts": dict(data.task.facts),
+        "splits": {
+            split: {
+                "source": data.task.sources[split].place,
+                **{key: store.meta[key] for key in ("rows", "features", "tokens", "counts")},
+            }
+            for split, store in data.stores.items()
+        },
+    }
+
+
+def make_report(
+    progress: Progress, engine: Engine, workspace: Workspace, data: Sequence[TaskData]
+) -> dict[str, Any]:
+    """What `report.json` holds: scores of the best epoch, what the run cost, how it went."""
+    tasks = {}
+    for each in data:
+        name = each.task.name
+        best = progress.best[name]
+        tasks[name] = {
+            "format": each.task.format,
+            "metric": each.task.metric or each.format.headline,
+            "score": best["headline"],
+            "untrained": progress.untrained[name]["headline"],
+            "first": progress.first[name]["headline"],
+            "loss": best["loss"],
+            "metrics": {key: best[key] for key in best if key not in ("loss", "headline")},
+        }
+    return {
+        "suite": workspace.suite.name,
+        "groups": workspace.config.groups,
+        "model": workspace.config.model,
+        "best_epoch": progress.stopping.best_epoch + 1,
+        "epochs": progress.epoch,
+        "best_mean_loss": progress.stopping.best_loss,
+        "precision": engine.precision,
+        "zero_stage": engine.stage,
+        "world_size": engine.world.size,
+        "seconds": {name: round(value, 1) for name, value in progress.seconds.items()},
+        "tokens": progress.tokens,
+        "skipped_steps": progress.skipped,
+        "tasks": tasks,
+    }

@@ -1,0 +1,33 @@
+"""The README tells the truth about what it shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_format_shown_is_the_example() -> None:
+    """The plugin in the README is, letter for letter, the one in `examples/`."""
+    example = ROOT / "examples" / "mtlplug-regression" / "mtlplug_regression.py"
+    assert f"```python\n{example.read_text(encoding='utf-8')}```" in README
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link names a file of the repository."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_options_shown_exist() -> None:
+    """Every option of a `mtlplug` command in the README is one that the command has."""
+    from mtlplug.cli import main
+
+    known = {name for command in main.commands.values() for p in command.params for name in p.opts}
+    launchers = {"--num_gpus", "--no-deps"}
+    shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - launchers
+    assert shown
+    assert shown - known == set()
