@@ -6,11 +6,16 @@ output, per the transformers implementation. Shapes: R rows, D hidden width, K s
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
+from mtlplug.errors import MtlplugError
 from mtlplug.ragged import Splits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 INITIALIZER_RANGE = 0.02
 """Standard deviation of new weights: transformers' default for BERT, RoBERTa and XLM-R."""
@@ -58,3 +63,39 @@ def new_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.normal_(layer.weight, std=INITIALIZER_RANGE)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def stock_model(
+    stock_class: Any,
+    encoder: PreTrainedModel,
+    labels: Sequence[str],
+    layers: Mapping[str, nn.Module],
+) -> PreTrainedModel:
+    """A stock transformers model made of a trained encoder and the layers of a trained head.
+
+    Args:
+        stock_class: an Auto class, for example `AutoModelForTokenClassification`.
+        encoder: the encoder without its head.
+        labels: names of the outputs in their order.
+        layers: our layers by the names that the stock class gives them.
+
+    Raises:
+        MtlplugError: the class has other layers for this family of encoders.
+    """
+    names = dict(enumerate(labels))
+    config = type(encoder.config).from_dict(encoder.config.to_dict())
+    config.id2label, config.label2id = names, {name: number for number, name in names.items()}
+    try:
+        model: PreTrainedModel = stock_class.from_config(config)
+        prefix = f"{model.base_model_prefix}."
+        weights = encoder.state_dict()
+        state = {prefix + k: v for k, v in weights.items() if not k.startswith("pooler.")}
+        for stock, layer in layers.items():
+            state |= {f"{stock}.{k}": v for k, v in layer.state_dict().items()}
+        model.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        raise MtlplugError(
+            f"{stock_class.__name__} has other layers than ours for '{config.model_type}' "
+            "encoders; a lossless export is there for BERT, RoBERTa and XLM-R"
+        ) from error
+    return model.eval()

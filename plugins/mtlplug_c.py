@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
-from mtlplug.heads import SequenceHead
+from mtlplug.heads import SequenceHead, stock_model
 from mtlplug.ragged import Splits
 
 if TYPE_CHECKING:
@@ -105,19 +105,9 @@ class Classification(TaskFormat):
         family = encoder.config.model_type
         if family not in STOCK_LAYERS:
             raise unknown("family of encoders for a stock classifier", family, STOCK_LAYERS)
-        names = dict(enumerate(task.labels))
-        config = type(encoder.config).from_dict(encoder.config.to_dict())
-        config.id2label = names
-        config.label2id = {name: number for number, name in names.items()}
-        config.problem_type = "single_label_classification"
-        model = AutoModelForSequenceClassification.from_config(config)
-        base, inside = encoder.state_dict(), f"{model.base_model_prefix}."
-        state = {inside + k: v for k, v in base.items() if not k.startswith("pooler.")}
-        for stock, ours in zip(STOCK_LAYERS[family], ("dense", "projection"), strict=True):
-            layer = head.get_submodule(ours).state_dict()
-            state |= {f"{stock}.{k}": v for k, v in layer.items()}
-        model.load_state_dict(state)
-        return model.eval()
+        ours = (head.get_submodule("dense"), head.get_submodule("projection"))
+        layers = dict(zip(STOCK_LAYERS[family], ours, strict=True))
+        return stock_model(AutoModelForSequenceClassification, encoder, task.labels, layers)
 
 
 def _usable(

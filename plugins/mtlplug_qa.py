@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
-from mtlplug.heads import TokenHead
+from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, log_softmax_per_feature, split
 
 if TYPE_CHECKING:
@@ -136,20 +136,8 @@ class QuestionAnswering(TaskFormat):
         """`AutoModelForQuestionAnswering` with equal logits: BERT, RoBERTa, XLM-R."""
         from transformers import AutoModelForQuestionAnswering
 
-        config = type(encoder.config).from_dict(encoder.config.to_dict(), num_labels=2)
-        try:
-            model = AutoModelForQuestionAnswering.from_config(config)
-            base, layer = encoder.state_dict(), head.get_submodule("projection").state_dict()
-            inside = f"{model.base_model_prefix}."
-            state = {inside + k: v for k, v in base.items() if not k.startswith("pooler.")}
-            state |= {f"qa_outputs.{k}": v for k, v in layer.items()}
-            model.load_state_dict(state)
-        except (ValueError, RuntimeError) as error:
-            raise MtlplugError(
-                f"no stock span classifier of one layer for '{config.model_type}' encoders; "
-                "there is one for BERT, RoBERTa and XLM-R"
-            ) from error
-        return model.eval()
+        layers = {"qa_outputs": head.get_submodule("projection")}
+        return stock_model(AutoModelForQuestionAnswering, encoder, ("start", "end"), layers)
 
 
 def answer_texts(

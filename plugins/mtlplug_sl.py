@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
-from mtlplug.heads import TokenHead
+from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, mean_per_feature, split
 from mtlplug.schemes import OUTSIDE, detect, iob2_labels, to_iob2
 
@@ -112,23 +112,8 @@ class SequenceLabelling(TaskFormat):
         """`AutoModelForTokenClassification` with equal logits: BERT, RoBERTa, XLM-R."""
         from transformers import AutoModelForTokenClassification
 
-        names = dict(enumerate(task.labels))
-        config = type(encoder.config).from_dict(encoder.config.to_dict())
-        config.id2label = names
-        config.label2id = {name: number for number, name in names.items()}
-        try:
-            model = AutoModelForTokenClassification.from_config(config)
-            base, layer = encoder.state_dict(), head.get_submodule("projection").state_dict()
-            inside = f"{model.base_model_prefix}."
-            state = {inside + k: v for k, v in base.items() if not k.startswith("pooler.")}
-            state |= {f"classifier.{k}": v for k, v in layer.items()}
-            model.load_state_dict(state)
-        except (ValueError, RuntimeError) as error:
-            raise MtlplugError(
-                f"no stock token classifier of one layer for '{config.model_type}' encoders; "
-                "there is one for BERT, RoBERTa and XLM-R"
-            ) from error
-        return model.eval()
+        layers = {"classifier": head.get_submodule("projection")}
+        return stock_model(AutoModelForTokenClassification, encoder, task.labels, layers)
 
 
 def _columns(row: Row) -> tuple[list[str], list[str]]:
