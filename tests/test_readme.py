@@ -31,3 +31,16 @@ def test_options_shown_exist() -> None:
     shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - launchers
     assert shown
     assert shown - known == set()
+
+
+def test_the_suite_shown_is_a_suite(tmp_path: Path) -> None:
+    """It loads, names an encoder, and its groups can be selected."""
+    from mtlplug.data.suites import load_suite
+    from mtlplug.plugin_manager import load_plugins
+
+    (shown,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "my.toml").write_text(shown, encoding="utf-8")
+    suite = load_suite(str(tmp_path / "my.toml"), load_plugins().formats)
+    assert suite.defaults["model"]
+    assert {task.format for task in suite.select("SL+C")} == {"SL", "C"}
+    assert [task.name for task in suite.select("shop")] == ["products", "reviews"]
