@@ -4,63 +4,21 @@ A model whose attention implementation is `NAME` runs over one long row of token
 Everything but attention treats tokens one by one; attention is computed here, each sequence by
 itself, so no mask over T x T tokens exists. Importing this module registers the function.
 
-Shapes: T packed tokens, S sequences, N sequences of one run, L tokens of a sequence,
-H attention heads, E width of a head.
+Shapes: T packed tokens, H attention heads, E width of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from mtlplug.batching.stream import TokenStream
+from mtlplug.model.kernels import attend
+from mtlplug.model.plan import Plan
 
 NAME = "mtlplug_packed"
 """The attention implementation's name; never written to a saved model."""
-
-CPU_SCORES = 1 << 18
-"""Most scores of one head (N L L) computed at once on a CPU: what stays in its caches. Without
-the bound, runs of 384 or 512 tokens took 1.05 to 2 times as long (fp32, AVX2)."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How attention goes over a packed stream.
-
-    Attributes:
-        runs: neighbouring sequences of one length, as (sequences, tokens of each).
-    """
-
-    runs: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, stream: TokenStream) -> Plan:
-        """The plan for a stream; the fewer different lengths in a row, the fewer runs."""
-        runs = equal_runs(stream.lengths, CPU_SCORES if stream.ids_T.device.type == "cpu" else None)
-        return cls(runs)
-
-
-def equal_runs(lengths: Sequence[int], most_scores: int | None) -> tuple[tuple[int, int], ...]:
-    """Neighbouring sequences of one length as (sequences, length), with N L L bounded.
-
-    >>> equal_runs([3, 3, 3, 5], most_scores=18)
-    ((2, 3), (1, 3), (1, 5))
-    """
-    runs = []
-    for length, group in groupby(lengths):
-        left = sum(1 for _ in group)
-        most = left if most_scores is None else max(1, most_scores // length**2)
-        while left > 0:
-            runs.append((min(left, most), length))
-            left -= most
-    return tuple(runs)
 
 
 def packed_attention(
@@ -99,38 +57,18 @@ def packed_attention(
             f"a model with the attention implementation '{NAME}' runs inside Encoder only; save "
             "and load it, or call set_attn_implementation('sdpa'), to use it otherwise"
         )
-    sizes = [sequences * length for sequences, length in packed_plan.runs]
-    # split(), not slices: the backward of a slice fills a whole stream with zeros.
-    streams = (part.transpose(1, 2)[0] for part in (query, key, value))
-    queries, keys, values = (torch.split(stream_THE, sizes) for stream_THE in streams)
-    rows = []
-    for (count, length), *parts in zip(packed_plan.runs, queries, keys, values, strict=True):
-        run = [part.view(count, length, *part.shape[1:]).transpose(1, 2) for part in parts]
-        band = _band(length, sliding_window, query.device)
-        out = _attend(run[0], run[1], run[2], band, dropout, scaling or query.shape[-1] ** -0.5)
-        rows.append(out.transpose(1, 2).reshape(count * length, *out.shape[1::2]))
-    return torch.cat(rows).unsqueeze(0), None
-
-
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, band: Tensor | None, dropout: float, scaling: float
-) -> Tensor:
-    """Attention over N sequences of one length. *Shape:* (N, H, L, E) -> (N, H, L, E)."""
-    if dropout == 0.0 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, band, dropout, scale=scaling)
-    # The CPU's flash kernel has no dropout; torch's stand-in is 1.05 to 1.3 times slower.
-    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
-    if band is not None:
-        scores = scores.masked_fill(~band, float("-inf"))
-    return torch.matmul(F.dropout(scores.softmax(-1), dropout), value)
-
-
-def _band(length: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
-    """Which tokens of a sequence see each other, (L, L); None where all do."""
-    if sliding_window is None or length <= sliding_window:
-        return None
-    index_L = torch.arange(length, device=device)
-    return (index_L[:, None] - index_L).abs() < sliding_window
+    if scaling is None:
+        scaling = float(query.shape[-1] ** -0.5)
+    output_THE = attend(
+        query.transpose(1, 2)[0],
+        key.transpose(1, 2)[0],
+        value.transpose(1, 2)[0],
+        packed_plan,
+        scaling=scaling,
+        dropout=dropout,
+        window=sliding_window,
+    )
+    return output_THE.unsqueeze(0), None
 
 
 AttentionInterface.register(NAME, packed_attention)

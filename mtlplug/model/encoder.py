@@ -5,19 +5,20 @@ Shapes: T packed tokens, S sequences, L tokens of the longest sequence, D hidden
 
 from __future__ import annotations
 
-import functools
 import inspect
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from mtlplug.batching.stream import TokenStream
-from mtlplug.errors import MtlplugError, unknown
-from mtlplug.model.attention import NAME, Plan
+from mtlplug.errors import MtlplugError
+from mtlplug.model.attention import NAME
+from mtlplug.model.buckets import Buckets
 from mtlplug.model.loading import (
     LOAD_ERRORS,
     cannot_load,
@@ -27,39 +28,24 @@ from mtlplug.model.loading import (
     quiet,
     without_pooler,
 )
+from mtlplug.model.plan import Plan
+from mtlplug.model.roads import BUCKET_TYPES, chosen_road
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-logger = logging.getLogger("mtlplug")
-
-ROADS = ("auto", "packed", "padded")
-
-PACKED_TYPES = frozenset(
-    {
-        "albert",
-        "bert",
-        "camembert",
-        "distilbert",
-        "electra",
-        "modernbert",
-        "roberta",
-        "xlm-roberta",
-    }
-)
-"""Model types whose gradients the tests found equal, packed and padded."""
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Encoder(nn.Module):
     """A transformers encoder over packed streams: one call, hidden states in stream order.
 
     Two roads give the same hidden states and gradients. *Packed* runs the model over one row of
-    T tokens with the attention of `mtlplug.model.attention`. *Padded* lays the sequences out as
-    (S, L) and runs the model as it is, for families whose attention cannot be replaced.
+    T tokens; attention is that of `mtlplug.model.attention`, or the family's own on sequences of
+    one length at a time (`mtlplug.model.buckets`). *Padded* lays the sequences out as (S, L) and
+    runs the model as it is, for families of which no more is known. `road_of` says which it is.
 
     Args:
-        model: the encoder; on the packed road its attention implementation is set.
-        road: "packed", "padded", or "auto": packed for `PACKED_TYPES`, padded for others.
+        model: the encoder; on the packed road its attention is replaced.
+        road: "packed", "padded", or "auto": packed wherever it is known to be right.
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
 
     Attributes:
@@ -67,6 +53,8 @@ class Encoder(nn.Module):
         road: "packed" or "padded".
         hidden_size: D.
         max_length: most tokens of a sequence, special tokens included.
+        pad_to: on the padded road, lay sequences out over at least this many tokens, as far as
+            the model takes them; None: over as many as the longest has. For measurements.
 
     Raises:
         MtlplugError: the road is unknown, or the model does not support what is asked.
@@ -77,15 +65,20 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.road = _road(model.config, road)
+        self.road = chosen_road(model.config, road)
+        self.pad_to: int | None = None
         self.hidden_size = int(model.config.hidden_size)
         self._first_position, self.max_length = position_table(model)
         parameters = inspect.signature(model.forward).parameters
         # A family without types, or with a single one, fills them in itself.
         types = getattr(model.config, "type_vocab_size", 0) or 0
         self._has_types = "token_type_ids" in parameters and types > 1
+        self._buckets: Buckets | None = None
         if self.road == "packed":
-            model.set_attn_implementation(NAME)
+            if model.config.model_type in BUCKET_TYPES:
+                self._buckets = Buckets(model)
+            else:
+                model.set_attn_implementation(NAME)
         if gradient_checkpointing:
             _checkpoint_gradients(model)
 
@@ -131,6 +124,25 @@ class Encoder(nn.Module):
             )
         return self._packed(stream) if self.road == "packed" else self._padded(stream)
 
+    @contextmanager
+    def padded(self, attention: str, pad_to: int | None = None) -> Iterator[None]:
+        """Run as transformers alone would, for measurements: padded, with its own attention.
+
+        Args:
+            attention: "eager" or "sdpa"; families without a choice keep what they have.
+            pad_to: see the attribute.
+        """
+        before = self.road, self.pad_to, self.model.config._attn_implementation
+        self.road, self.pad_to = "padded", pad_to
+        if self._buckets is None:
+            self.model.set_attn_implementation(attention)
+        try:
+            yield
+        finally:
+            self.road, self.pad_to, attention = before
+            if self._buckets is None:
+                self.model.set_attn_implementation(attention)
+
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the model and its tokenizer so that the Auto classes of transformers open them."""
         with quiet():
@@ -138,17 +150,21 @@ class Encoder(nn.Module):
             tokenizer.save_pretrained(folder)
 
     def _packed(self, stream: TokenStream) -> Tensor:
-        inputs: dict[str, Any] = {"token_type_ids": stream.types_T[None]} if self._has_types else {}
-        output = self.model(
-            input_ids=stream.ids_T[None],
-            position_ids=stream.positions_T[None] + self._first_position,
-            packed_plan=Plan.of(stream),
-            **inputs,
-        )
-        return cast(Tensor, output.last_hidden_state[0])
+        plan = Plan.of(stream)
+        inputs = {
+            "input_ids": stream.ids_T[None],
+            "position_ids": stream.positions_T[None] + self._first_position,
+        }
+        if self._has_types:
+            inputs["token_type_ids"] = stream.types_T[None]
+        if self._buckets is not None:
+            return self._buckets(self.model, stream, plan, inputs)[0]
+        return cast(Tensor, self.model(**inputs, packed_plan=plan).last_hidden_state[0])
 
     def _padded(self, stream: TokenStream) -> Tensor:
         count, longest = len(stream), max(stream.lengths)
+        if self.pad_to is not None:
+            longest = max(longest, min(self.pad_to, self.max_length))
         # Where each token lies in (S, L): its row's first place and its position.
         starts_S = torch.arange(count, device=stream.ids_T.device) * longest
         lengths_S = stream.starts_S1.diff().long()
@@ -167,30 +183,6 @@ class Encoder(nn.Module):
         )
         hidden_SLD: Tensor = output.last_hidden_state
         return hidden_SLD.flatten(0, 1).index_select(0, places_T)
-
-
-@functools.cache
-def _say_padded(model_type: str) -> None:
-    """Once in a process, however often a model is opened."""
-    logger.warning(
-        "model type '%s' cannot run packed: its sequences are padded to the longest of a "
-        "micro-batch, which is slower and gives the same gradients",
-        model_type,
-    )
-
-
-def _road(config: PretrainedConfig, road: str) -> str:
-    if road not in ROADS:
-        raise unknown("road", road, ROADS)
-    packable = config.model_type in PACKED_TYPES and not getattr(config, "is_decoder", False)
-    if road == "packed" and not packable:
-        raise MtlplugError(
-            f"model type '{config.model_type}' cannot run packed; choose road 'auto' or 'padded' "
-            f"(packed: encoders of type {', '.join(sorted(PACKED_TYPES))})"
-        )
-    if road == "auto" and not packable:
-        _say_padded(config.model_type)
-    return "packed" if packable and road != "padded" else "padded"
 
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,141 +18,29 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, PreTrainedTokenizerFast
 
 from mtlplug.batching.stream import TokenStream
 from mtlplug.errors import MtlplugError
-from mtlplug.model import attention
-from mtlplug.model.attention import NAME, equal_runs, packed_attention
-from mtlplug.model.encoder import PACKED_TYPES, Encoder, _say_padded
-
-VOCABULARY = 99
-LENGTHS = (7, 1, 3, 20, 3, 12, 1, 3, 12, 31)
-SORTED = tuple(sorted(LENGTHS))
-
-SMALL = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": 64,
-    # Wider than usual, so that what a token attends to shows in its hidden state.
-    "initializer_range": 0.1,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
-ROBERTA = {"type_vocab_size": 1, "pad_token_id": 1}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "albert": {"embedding_size": 16},
-    "bert": {},
-    "camembert": ROBERTA,
-    "distilbert": {"dropout": 0.0, "attention_dropout": 0.0},
-    "electra": {"embedding_size": 16},
-    "modernbert": {
-        "initializer_cutoff_factor": 1.0,
-        "local_attention": 8,
-        "global_attn_every_n_layers": 2,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "cls_token_id": 1,
-        "sep_token_id": 2,
-    },
-    "roberta": ROBERTA,
-    "xlm-roberta": ROBERTA,
-}
-PADDED_FAMILIES: dict[str, dict[str, Any]] = {
-    "deberta-v2": {
-        "relative_attention": True,
-        "position_buckets": 8,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_biased_input": False,
-        "norm_rel_ebd": "layer_norm",
-    },
-    "mpnet": {},
-}
-DISTILBERT = {
-    "hidden_size": "dim",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "n_heads",
-    "intermediate_size": "hidden_dim",
-}
-
-
-def tiny(model_type: str, **options: Any) -> PreTrainedModel:
-    """A small encoder with random weights."""
-    torch.manual_seed(0)
-    values = {**SMALL, **(FAMILIES | PADDED_FAMILIES)[model_type], **options}
-    if model_type == "distilbert":
-        values = {DISTILBERT.get(key, key): value for key, value in values.items()}
-    config = AutoConfig.for_model(model_type, **values)
-    takes_pooler = model_type not in ("distilbert", "electra", "modernbert", "deberta-v2")
-    pooler = {"add_pooling_layer": False} if takes_pooler else {}
-    return AutoModel.from_config(config, **pooler).eval()
-
-
-def sequences(
-    lengths: Sequence[int], types: int = 2, seed: int = 0
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Token ids and types of random sequences, as the feature store keeps them."""
-    random = np.random.default_rng(seed)
-    ids = [random.integers(5, VOCABULARY, size).astype(np.uint32) for size in lengths]
-    return ids, [random.integers(0, types, size).astype(np.uint8) for size in lengths]
-
-
-def inputs(model: PreTrainedModel, lengths: Sequence[int]) -> tuple[list, list]:
-    """Sequences with the token types the model's family knows."""
-    return sequences(lengths, getattr(model.config, "type_vocab_size", 1) or 1)
-
-
-def reference(model: PreTrainedModel, ids: list, types: list, implementation: str) -> Tensor:
-    """Hidden states of transformers' padded forward, sequences end to end."""
-    model = model.train(model.training)
-    if model.config.model_type not in PADDED_FAMILIES:
-        model.set_attn_implementation(implementation)
-    shape = (len(ids), max(map(len, ids)))
-    ids_SL = torch.full(shape, model.config.pad_token_id or 0)
-    types_SL, mask_SL = torch.zeros(shape).long(), torch.zeros(shape).long()
-    for row, (row_ids, row_types) in enumerate(zip(ids, types, strict=True)):
-        ids_SL[row, : len(row_ids)] = torch.from_numpy(row_ids.astype(np.int64))
-        types_SL[row, : len(row_ids)] = torch.from_numpy(row_types.astype(np.int64))
-        mask_SL[row, : len(row_ids)] = 1
-    has_types = model.config.model_type in ("albert", "bert", "electra")
-    extra = {"token_type_ids": types_SL} if has_types else {}
-    output = model(input_ids=ids_SL, attention_mask=mask_SL, **extra)
-    return output.last_hidden_state[mask_SL.bool()]
-
-
-def gradients(model: PreTrainedModel, hidden_TD: Tensor) -> dict[str, Tensor]:
-    """Gradient of every parameter, for a loss in which every hidden value counts differently."""
-    weights_TD = torch.randn(hidden_TD.shape, generator=torch.Generator().manual_seed(1))
-    model.zero_grad()
-    (hidden_TD.float() * weights_TD).sum().backward()
-    missing = [name for name, value in model.named_parameters() if value.grad is None]
-    assert not missing
-    return {name: value.grad.clone() for name, value in model.named_parameters()}
-
-
-def worst(model: PreTrainedModel, road: str, lengths: Sequence[int], **options: Any) -> float:
-    """Largest relative difference to the padded reference, of hidden states and gradients.
-
-    A gradient's difference is relative to its own largest value, or to a hundredth of the
-    largest of all: a key's bias has none but rounding, as softmax ignores it.
-    """
-    ids, types = inputs(model, lengths)
-    encoder = Encoder(copy.deepcopy(model), road)
-    hidden_TD = encoder(TokenStream.of(ids, types))
-    expected_TD = reference(model, ids, types, options.get("implementation", "sdpa"))
-    found = gradients(encoder.model, hidden_TD)
-    expected = gradients(model, expected_TD)
-    floor = 0.01 * max(float(value.abs().max()) for value in expected.values())
-    difference_TD = (hidden_TD - expected_TD).detach().abs()
-    errors = [float(difference_TD.max() / expected_TD.detach().abs().max())]
-    for name, value in expected.items():
-        error = float((found[name] - value).abs().max())
-        errors.append(error / max(float(value.abs().max()), floor))
-    return max(errors)
+from mtlplug.model import buckets, kernels, plan
+from mtlplug.model.attention import NAME, packed_attention
+from mtlplug.model.encoder import Encoder
+from mtlplug.model.plan import Plan, equal_runs
+from mtlplug.model.roads import BUCKET_TYPES, INTERFACE_TYPES, PACKED_TYPES, road_of, say_padded
+from tests.model.small_encoders import (
+    FAMILIES,
+    LENGTHS,
+    PADDED_FAMILIES,
+    SORTED,
+    VARIANTS,
+    gradients,
+    inputs,
+    reference,
+    sequences,
+    tiny,
+    variant,
+    worst,
+)
 
 
 def test_every_packed_type_is_tested() -> None:
@@ -159,12 +48,49 @@ def test_every_packed_type_is_tested() -> None:
     assert set(FAMILIES) == PACKED_TYPES
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("lengths", [LENGTHS, SORTED], ids=["permuted", "sorted"])
-@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    ("model_type", "implementation"),
+    [
+        *(
+            (model_type, name)
+            for model_type in sorted(INTERFACE_TYPES)
+            for name in ("eager", "sdpa")
+        ),
+        *((model_type, "its own") for model_type in sorted(BUCKET_TYPES)),
+    ],
+)
 def test_packed_equals_padded(model_type: str, lengths: Sequence[int], implementation: str) -> None:
     """Hidden states and the gradient of every parameter equal those of the padded forward."""
     assert worst(tiny(model_type), "packed", lengths, implementation=implementation) < 1e-5
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, SORTED], ids=["permuted", "sorted"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_packed_variant_equals_padded(name: str, lengths: Sequence[int]) -> None:
+    """So do those of the variants of a family whose own attention runs on buckets."""
+    assert worst(variant(name), "packed", lengths) < 1e-5
+
+
+def test_convolution_over_the_whole_stream_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails when a convolution reaches from one sequence into the next."""
+    model = variant("deberta-v2, convolution")
+    assert worst(model, "packed", SORTED) < 1e-5
+    monkeypatch.setattr(
+        buckets,
+        "_convolve",
+        lambda conv, embedded, hidden, stream: conv(
+            embedded, hidden, torch.ones_like(stream.ids_T)[None]
+        ),
+    )
+    assert worst(model, "packed", SORTED) > 1e-3
+
+
+def test_too_few_positions_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails when a short sequence gets fewer relative positions than it needs."""
+    model = tiny("deberta-v2")
+    monkeypatch.setattr(buckets, "min", lambda span, most: min(span, most) - 1, raising=False)
+    assert worst(model, "packed", (4, 4, 6)) > 1e-3
 
 
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))
@@ -175,16 +101,16 @@ def test_leaking_attention_is_noticed(model_type: str, monkeypatch: pytest.Monke
         runs = equal_runs(lengths, most)
         return tuple((1, count * size) if size == 3 else (count, size) for count, size in runs)
 
-    monkeypatch.setattr(attention, "equal_runs", leaking)
+    monkeypatch.setattr(plan, "equal_runs", leaking)
     assert worst(tiny(model_type), "packed", SORTED) > 1e-3
 
 
 @pytest.mark.parametrize("wider", [-1, 1])
 def test_wrong_window_is_noticed(wider: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same comparison fails when a sliding window is wider or narrower by one token."""
-    band = attention._band
+    band = kernels._band
     monkeypatch.setattr(
-        attention,
+        kernels,
         "_band",
         lambda length, window, device: band(length, window and window + wider, device),
     )
@@ -207,8 +133,8 @@ def test_wrong_positions_are_noticed(model_type: str) -> None:
 
 def test_runs_of_bounded_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cutting runs to what a cache holds changes nothing."""
-    monkeypatch.setattr(attention, "CPU_SCORES", 18)
-    assert equal_runs((3, 3, 3, 20), attention.CPU_SCORES) == ((2, 3), (1, 3), (1, 20))
+    monkeypatch.setattr(plan, "CPU_SCORES", 18)
+    assert equal_runs((3, 3, 3, 20), plan.CPU_SCORES) == ((2, 3), (1, 3), (1, 20))
     assert worst(tiny("bert"), "packed", SORTED) < 1e-5
 
 
@@ -219,7 +145,7 @@ def test_padded_road_equals_reference(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("model_type", ["bert", "modernbert"])
+@pytest.mark.parametrize("model_type", ["bert", "modernbert", *sorted(BUCKET_TYPES)])
 def test_no_tensor_over_all_pairs_of_tokens(model_type: str, dropout: float) -> None:
     """No operation of a packed forward makes a tensor of T x T elements."""
 
@@ -235,26 +161,18 @@ def test_no_tensor_over_all_pairs_of_tokens(model_type: str, dropout: float) -> 
             self.elements = max([self.elements, *sizes])
             return result
 
-    name = "attention_dropout" if model_type == "modernbert" else "attention_probs_dropout_prob"
-    encoder = Encoder(tiny(model_type, **{name: dropout}), "packed").train()
+    model = tiny(model_type, attention_probs_dropout_prob=dropout)
+    encoder = Encoder(model, "packed").train()
     stream = TokenStream.of(*inputs(encoder.model, [16] * 32))
     with Largest() as largest:
         encoder(stream)
     assert 0 < largest.elements < 512 * 512
 
 
-@pytest.mark.parametrize(
-    ("model_type", "name"),
-    [
-        ("bert", "attention_probs_dropout_prob"),
-        ("distilbert", "attention_dropout"),
-        ("modernbert", "attention_dropout"),
-        ("albert", "attention_probs_dropout_prob"),
-    ],
-)
-def test_attention_dropout(model_type: str, name: str) -> None:
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_attention_dropout(model_type: str) -> None:
     """Attention weights are dropped in training mode only."""
-    encoder = Encoder(tiny(model_type, **{name: 0.5}), "packed")
+    encoder = Encoder(tiny(model_type, attention_probs_dropout_prob=0.5), "packed")
     stream = TokenStream.of(*inputs(encoder.model, SORTED))
     assert torch.equal(encoder(stream), encoder(stream))
     encoder.train()
@@ -267,7 +185,7 @@ def test_dropped_attention_keeps_its_mean(sliding_window: int | None) -> None:
     torch.manual_seed(0)
     stream = TokenStream.of(*sequences((2, 4, 4)))
     query, key, value = torch.randn(3, 1, 2, 10, 8)
-    options = {"packed_plan": attention.Plan.of(stream), "sliding_window": sliding_window}
+    options = {"packed_plan": Plan.of(stream), "sliding_window": sliding_window}
     call = (torch.nn.Identity(), query, key, value, None)
     exact = packed_attention(*call, **options)[0]
     draws = [packed_attention(*call, dropout=0.3, **options)[0] for _ in range(2000)]
@@ -275,20 +193,17 @@ def test_dropped_attention_keeps_its_mean(sliding_window: int | None) -> None:
     assert torch.allclose(torch.stack(draws).mean(0), exact, atol=0.12)
 
 
-@pytest.mark.parametrize("model_type", sorted(PACKED_TYPES - {"albert"}))
+@pytest.mark.parametrize("model_type", sorted(PACKED_TYPES - {"albert", "mpnet"}))
 def test_gradient_checkpointing(model_type: str) -> None:
     """Computing activations again gives the same gradients, dropout included."""
-    name = "attention_probs_dropout_prob"
-    if model_type in ("distilbert", "modernbert"):
-        name = "attention_dropout"
-    model = tiny(model_type, **{name: 0.2})
+    model = tiny(model_type, attention_probs_dropout_prob=0.2)
     stream = TokenStream.of(*inputs(model, SORTED))
     calls = []
 
     def run(again: bool) -> dict[str, Tensor]:
         encoder = Encoder(copy.deepcopy(model), "packed", gradient_checkpointing=again).train()
         linear = next(m for m in encoder.model.modules() if isinstance(m, torch.nn.Linear))
-        if model_type == "electra":
+        if model_type in ("electra", "deberta-v2"):
             linear = encoder.model.encoder.layer[0].intermediate.dense
         calls.clear()
         linear.register_forward_hook(lambda *_: calls.append(1))
@@ -302,17 +217,19 @@ def test_gradient_checkpointing(model_type: str) -> None:
         assert torch.allclose(twice[parameter], value, rtol=1e-5, atol=1e-5), parameter
 
 
-def test_no_gradient_checkpointing() -> None:
+@pytest.mark.parametrize("model_type", ["albert", "mpnet"])
+def test_no_gradient_checkpointing(model_type: str) -> None:
     """A family without gradient checkpointing says so."""
-    with pytest.raises(MtlplugError, match="'albert' has no gradient checkpointing"):
-        Encoder(tiny("albert"), gradient_checkpointing=True)
+    with pytest.raises(MtlplugError, match=f"'{model_type}' has no gradient checkpointing"):
+        Encoder(tiny(model_type), gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_half_precision(dtype: torch.dtype, dropout: float) -> None:
+@pytest.mark.parametrize("model_type", ["roberta", *sorted(BUCKET_TYPES)])
+def test_half_precision(model_type: str, dtype: torch.dtype, dropout: float) -> None:
     """Half precision runs forward and backward on a CPU, close to float32."""
-    model = tiny("roberta", initializer_range=0.05, attention_probs_dropout_prob=dropout)
+    model = tiny(model_type, initializer_range=0.05, attention_probs_dropout_prob=dropout)
     stream = TokenStream.of(*inputs(model, SORTED))
     exact_TD = Encoder(copy.deepcopy(model), "packed")(stream)
     encoder = Encoder(copy.deepcopy(model).to(dtype), "packed")
@@ -384,32 +301,118 @@ def test_max_length(model_type: str, longest: int) -> None:
 
 def test_roads(caplog: pytest.LogCaptureFixture) -> None:
     """Auto packs what can be packed; the fallback says so once; asking for padding is silent."""
-    _say_padded.cache_clear()
+    say_padded.cache_clear()
     with caplog.at_level(logging.WARNING, logger="mtlplug"):
         assert Encoder(tiny("bert")).road == "packed"
         assert Encoder(tiny("bert"), "padded").road == "padded"
-        assert Encoder(tiny("mpnet"), "padded").road == "padded"
+        assert Encoder(tiny("ernie"), "padded").road == "padded"
         assert not caplog.records
-        encoder = Encoder(tiny("mpnet"))
+        encoder = Encoder(tiny("ernie"))
         encoder(TokenStream.of(*sequences((2, 3))))
         encoder(TokenStream.of(*sequences((2, 3))))
     assert encoder.road == "padded"
-    assert [record.getMessage()[:37] for record in caplog.records] == [
-        "model type 'mpnet' cannot run packed:"
+    assert [record.getMessage()[:65] for record in caplog.records] == [
+        "model type 'ernie' cannot run packed (family not known to pack): "
     ]
 
 
-def test_decoders_do_not_run_packed() -> None:
-    """A causal model of a packed type takes the padded road: packed attention looks ahead."""
-    assert Encoder(tiny("bert", is_decoder=True)).road == "padded"
+@pytest.mark.parametrize(
+    ("model_type", "options", "line"),
+    [
+        ("bert", {}, "packed: attention interface"),
+        ("deberta-v2", {}, "packed: length buckets"),
+        ("mpnet", {}, "packed: length buckets"),
+        ("ernie", {}, "padded: family not known to pack"),
+        ("bert", {"is_decoder": True}, "padded: a decoder, whose tokens do not see what follows"),
+        (
+            "deberta",
+            {"talking_head": True},
+            "padded: heads of attention that mix each other's scores",
+        ),
+    ],
+)
+def test_road_of(model_type: str, options: dict[str, Any], line: str) -> None:
+    """A configuration's road and the reason are one line, and the encoder takes that road."""
+    model = tiny(model_type, **options)
+    assert str(road_of(model.config)) == line
+    assert Encoder(model).road == road_of(model.config).name
+
+
+def test_every_family_has_one_road() -> None:
+    """No type runs both through the attention interface and on buckets."""
+    assert not INTERFACE_TYPES & BUCKET_TYPES
 
 
 def test_road_errors() -> None:
     """An unknown road lists the known; a family that cannot be packed lists those that can."""
     with pytest.raises(MtlplugError, match="unknown road 'fast'; known: auto, packed, padded"):
         Encoder(tiny("bert"), "fast")
-    with pytest.raises(MtlplugError, match=r"'mpnet' cannot run packed; .* albert, bert"):
-        Encoder(tiny("mpnet"), "packed")
+    with pytest.raises(MtlplugError, match=r"'ernie' cannot run packed .* albert, bert"):
+        Encoder(tiny("ernie"), "packed")
+
+
+@pytest.mark.parametrize(("pad_to", "longest"), [(None, 31), (16, 31), (40, 40), (500, 64)])
+def test_pad_to(pad_to: int | None, longest: int) -> None:
+    """Padded sequences are laid out over so many tokens, and give what they gave."""
+    model = tiny("bert")
+    encoder = Encoder(model, "padded")
+    stream = TokenStream.of(*inputs(model, LENGTHS))
+    expected_TD = encoder(stream)
+    shapes = []
+    model.embeddings.register_forward_hook(lambda *_: shapes.append(_[2].shape))
+    encoder.pad_to = pad_to
+    assert torch.allclose(encoder(stream), expected_TD, atol=1e-5)
+    assert shapes == [(len(LENGTHS), longest, 32)]
+
+
+@pytest.mark.parametrize("model_type", sorted(BUCKET_TYPES))
+def test_buckets_leave_the_model_as_it_was(model_type: str) -> None:
+    """A model that runs on buckets still takes masks, has its own weights only, and pickles."""
+    model = tiny(model_type)
+    names = [*model.state_dict()]
+    ids, types = inputs(model, LENGTHS)
+    expected_TD = reference(model, ids, types, "eager")
+    encoder = Encoder(model, "packed")
+    assert torch.equal(reference(model, ids, types, "eager"), expected_TD)
+    assert [*model.state_dict()] == names
+    stream = TokenStream.of(ids, types)
+    hidden_TD = encoder(stream)
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        with torch.no_grad():
+            for value in encoder.parameters():
+                value.mul_(1.001)
+        assert torch.equal(other(stream), hidden_TD)
+        encoder = other
+
+
+@pytest.mark.parametrize("name", [*sorted(BUCKET_TYPES), *VARIANTS])
+def test_layers_on_buckets_run_equally_often(name: str) -> None:
+    """How often a layer is called does not depend on lengths: ZeRO-3 counts on it."""
+    encoder = Encoder(variant(name), "packed")
+    calls: list[torch.nn.Module] = []
+    for module in encoder.modules():
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+    counts = []
+    for lengths in ((5, 5, 5), SORTED):
+        calls.clear()
+        encoder(TokenStream.of(*inputs(encoder.model, lengths)))
+        counts.append([calls.count(module) for module in encoder.modules()])
+    assert counts[0] == counts[1]
+    # Twice where positions share the projections of tokens.
+    assert max(counts[0]) <= 2
+
+
+def test_tables_of_positions_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeBERTa's table of relative positions serves until a longer sequence comes."""
+    monkeypatch.setattr(buckets, "TABLE_STEP", 8)
+    model = tiny("deberta-v2")
+    encoder, made = Encoder(model, "packed"), []
+    make = model.encoder.get_rel_pos
+    model.encoder.get_rel_pos = lambda states: made.append(states.shape[-2]) or make(states)
+    for lengths in ((3, 8), (9,), (2,), (31,)):
+        ids, types = inputs(model, lengths)
+        encoder(TokenStream.of(ids, types))
+    assert made == [8, 16, 32]
 
 
 def test_packed_attention_refuses_calls_from_outside() -> None:
@@ -426,7 +429,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-@pytest.mark.parametrize("model_type", [*sorted(FAMILIES), "mpnet"])
+@pytest.mark.parametrize("model_type", [*sorted(FAMILIES), "ernie"])
 def test_save(model_type: str, tmp_path: Path) -> None:
     """A saved encoder opens with the Auto classes and computes the same."""
     model = tiny(model_type)
