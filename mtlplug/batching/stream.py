@@ -60,8 +60,8 @@ class TokenStream:
         np.cumsum(lengths, out=starts_S1[1:])
         positions_T = np.arange(starts_S1[-1]) - np.repeat(starts_S1[:-1], lengths)
         return cls(
-            torch.from_numpy(np.concatenate(ids).astype(np.int64)),
-            torch.from_numpy(np.concatenate(types).astype(np.int64)),
+            torch.from_numpy(np.concatenate(ids, dtype=np.int64)),
+            torch.from_numpy(np.concatenate(types, dtype=np.int64)),
             torch.from_numpy(positions_T.astype(np.int64, copy=False)),
             torch.from_numpy(starts_S1),
             lengths,

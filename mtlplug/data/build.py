@@ -12,7 +12,7 @@ import inspect
 import json
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,9 @@ TRAIN = "train"
 
 SHORTEST = 8
 """Smallest `max_length` that makes sense."""
+
+ROWS_BETWEEN = 256
+"""Rows after which progress is told."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Builder:
         max_length: most tokens of a sequence where the task does not say.
         limit: the longest sequence the encoder takes.
         max_rows: most rows of a split; None for all.
+        wait: wait for what another process is making; else `filelock.Timeout` is raised.
+        tell: is told task, split and rows read so far, as features are made.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -60,6 +65,8 @@ class Builder:
     max_length: int
     limit: int
     max_rows: int | None = None
+    wait: bool = True
+    tell: Callable[[str, str, int], None] | None = None
 
     def build(self, task: Task, task_format: TaskFormat, splits: Sequence[str]) -> TaskData:
         """Prepare a task and open the stores of these splits, making those that are missing.
@@ -100,11 +107,11 @@ class Builder:
         split = TRAIN if TRAIN in task.sources else next(iter(task.sources))
         recipe = self._recipe(task, task_format, task.sources[split])
         path = self.cache / "facts" / f"{task.name}-{_digest(recipe)}.json"
-        with _lock(path):
+        with self._lock(path):
             if path.exists():
                 facts = json.loads(path.read_text(encoding="utf-8"))
             else:
-                learnt = task_format.prepare(task, _rows(task, split, self.max_rows))
+                learnt = task_format.prepare(task, self._rows(task, split))
                 text = json.dumps(learnt, ensure_ascii=False)
                 _write(path, text)
                 facts = json.loads(text)  # as later runs read it: tuples are lists by then
@@ -119,7 +126,7 @@ class Builder:
             "max_length": length,
         }
         folder = self.cache / "features" / f"{task.name}-{split}-{_digest(recipe)}"
-        with _lock(folder):
+        with self._lock(folder):
             if not (folder / META).exists():
                 self._write_store(folder, task, task_format, split)
         return FeatureStore(folder)
@@ -128,7 +135,7 @@ class Builder:
         unfinished = folder.with_name(folder.name + ".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
         encode = self.encode(task)
-        rows = _Counted(_rows(task, split, self.max_rows))
+        rows = self._rows(task, split)
         writer = FeatureWriter(unfinished, references=split != TRAIN)
         try:
             for feature in task_format.features(task, rows, encode):
@@ -139,17 +146,35 @@ class Builder:
                     f"({rows.number} read); counted: {dict(encode.counts) or 'nothing'}"
                 )
             writer.close({"rows": rows.number, "counts": dict(encode.counts)})
-        except MtlplugError as error:
+        except BaseException as error:
+            writer.abandon()
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise _naming(task, error) from error
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            if isinstance(error, MtlplugError):
+                raise _naming(task, error) from error
             raise
         unfinished.rename(folder)
 
+    def _rows(self, task: Task, split: str) -> _Counted:
+        tell = self.tell
+        return _Counted(
+            _rows(task, split, self.max_rows),
+            (lambda number: tell(task.name, split, number)) if tell else None,
+        )
+
+    def _lock(self, path: Path) -> FileLock:
+        """A lock beside a file or folder that is about to be made."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MtlplugError(
+                f"cache folder {path.parent} cannot be made ({error.strerror}); "
+                "choose another with --cache"
+            ) from None
+        return FileLock(path.with_name(path.name + ".lock"), timeout=-1 if self.wait else 0)
+
     def _recipe(self, task: Task, task_format: TaskFormat, source: Source) -> dict[str, Any]:
         # One process at a time: a hub dataset is downloaded while its fingerprint is taken.
-        with _lock(self.cache / "sources" / task.name):
+        with self._lock(self.cache / "sources" / task.name):
             fingerprint = source.fingerprint()
         return {
             "version": STORE_VERSION,
@@ -168,15 +193,18 @@ def _naming(task: Task, error: MtlplugError) -> MtlplugError:
 
 
 class _Counted:
-    """Rows that count themselves as they are read."""
+    """Rows that count themselves as they are read, and tell from time to time."""
 
-    def __init__(self, rows: Iterator[Row]) -> None:
+    def __init__(self, rows: Iterator[Row], tell: Callable[[int], None] | None) -> None:
         self._rows = rows
+        self._tell = tell
         self.number = 0
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._rows:
             self.number += 1
+            if self._tell and self.number % ROWS_BETWEEN == 0:
+                self._tell(self.number)
             yield row
 
 
@@ -197,18 +225,6 @@ def _rows(task: Task, split: str, most: int | None) -> Iterator[Row]:
         elif (place := draw.randrange(number + 1)) < most:
             kept[place] = (number, row)
     yield from (row for _, row in sorted(kept, key=lambda each: each[0]))
-
-
-def _lock(path: Path) -> FileLock:
-    """A lock beside a file or folder that is about to be made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MtlplugError(
-            f"cache folder {path.parent} cannot be made ({error.strerror}); "
-            "choose another with --cache"
-        ) from None
-    return FileLock(path.with_name(path.name + ".lock"))
 
 
 def _write(path: Path, text: str) -> None:

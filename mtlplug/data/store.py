@@ -1,9 +1,9 @@
 """Features as flat arrays on disk, read by memory map.
 
-A folder holds one split of one task: token ids and types of all features end to end, the
-positions their heads read, their targets and references, and where each feature starts.
+A folder holds one split of one task: a record for each feature (its tokens, what its head reads,
+its target), its reference, and where each of these starts.
 
-Shapes: N features, S sequences, T tokens, R reads.
+Shapes: N features, S sequences, W words.
 """
 
 from __future__ import annotations
@@ -11,39 +11,48 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mtlplug.data.records import Records, Words, record
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Feature
 
-STORE_VERSION = 1
+STORE_VERSION = 3
 """Raise it when the layout below changes, or how rows become features."""
 
 META = "meta.json"
 
+WORDS, TOKENS, READS, SEQUENCES, REFERENCES = range(5)
+"""Columns of `FeatureStore.starts_N1`: where a feature starts in each of these."""
+
+TARGET_TYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.float32))
+"""What targets are stored as: whole numbers and others."""
+
+BUFFER = 1 << 18
+"""Bytes gathered before they are written."""
+
 
 class FeatureWriter:
-    """Appends features to a folder; memory does not grow with the number of tokens."""
+    """Appends features to a folder; memory does not grow with their number."""
 
     def __init__(self, folder: Path, *, references: bool) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self._files: dict[str, IO[bytes]] = {
-            name: (folder / f"{name}.bin").open("wb")
-            for name in ("ids", "types", "reads", "targets", "references")
+            name: (folder / f"{name}.bin").open("wb", buffering=BUFFER)
+            for name in ("records", "starts", "sequence_starts", "references")
         }
         self._references = references
-        # Ends rather than starts: one number per feature (or sequence) in each.
-        self._ends = {
-            name: array("q") for name in ("sequences", "tokens", "reads", "targets", "references")
-        }
-        self._sequence_ends = array("q")
-        self._totals = dict.fromkeys(self._ends, 0)
+        self._ends = [0] * 5
+        self._features = 0
         self._target_dtype: np.dtype[Any] | None = None
+        self._files["starts"].write(_int64(*self._ends))
+        self._files["sequence_starts"].write(_int64(0))
 
     def add(self, feature: Feature) -> None:
         """Append one feature.
@@ -51,51 +60,51 @@ class FeatureWriter:
         Raises:
             MtlplugError: its reads lie outside its tokens, or its target changes type.
         """
-        ids = np.concatenate([sequence.ids for sequence in feature.sequences])
-        types = np.concatenate([sequence.types for sequence in feature.sequences])
+        sequences = feature.sequences
+        ids = np.concatenate([sequence.ids for sequence in sequences])
+        types = np.concatenate([sequence.types for sequence in sequences])
         reads = np.asarray(feature.reads, dtype=np.int32)
-        if reads.ndim != 1 or (len(reads) and (reads.min() < 0 or reads.max() >= len(ids))):
+        # As an unsigned number a negative one is beyond all tokens.
+        if reads.ndim != 1 or (len(reads) and reads.view(np.uint32).max() >= len(ids)):
             raise MtlplugError(
                 f"feature {len(self)} reads positions outside its {len(ids)} tokens; "
                 "this is a fault of its task format"
             )
-        target = self._target(feature.target)
+        lengths = [len(sequence) for sequence in sequences]
+        words = record(ids, types, reads, lengths, self._target(feature.target))
+        self._files["records"].write(words.tobytes())
+        self._files["sequence_starts"].write(
+            _int64(*(self._ends[TOKENS] + end for end in accumulate(lengths)))
+        )
         blob = b""
         if self._references:
             blob = json.dumps(feature.reference, ensure_ascii=False).encode()
-        arrays = {"ids": ids, "types": types, "reads": reads, "targets": target}
-        for name, values in arrays.items():
-            self._files[name].write(values.tobytes())
-        self._files["references"].write(blob)
-        tokens = self._totals["tokens"]
-        for sequence in feature.sequences:
-            tokens += len(sequence)
-            self._sequence_ends.append(tokens)
-        added = (len(feature.sequences), len(ids), len(reads), len(target), len(blob))
-        for name, number in zip(self._ends, added, strict=True):
-            self._totals[name] += number
-            self._ends[name].append(self._totals[name])
+            self._files["references"].write(blob)
+        added = (len(words), len(ids), len(reads), len(lengths), len(blob))
+        self._ends = [end + more for end, more in zip(self._ends, added, strict=True)]
+        self._files["starts"].write(_int64(*self._ends))
+        self._features += 1
 
     def close(self, meta: Mapping[str, Any]) -> None:
-        """Write what is left: where features start, and `meta` last."""
-        for file in self._files.values():
-            file.close()
-        for name, ends in self._ends.items():
-            _starts(ends).tofile(self._folder / f"{name}_starts.bin")
-        _starts(self._sequence_ends).tofile(self._folder / "sequence_starts.bin")
-        dtype = self._target_dtype or np.dtype(np.int64)
+        """Write out what is buffered, and `meta` last."""
+        self.abandon()
+        dtype = self._target_dtype or TARGET_TYPES[0]
         everything = {**meta, "target_dtype": dtype.str, "features": len(self)}
-        everything["tokens"] = self._totals["tokens"]
+        everything["tokens"] = self._ends[TOKENS]
         text = json.dumps(everything, ensure_ascii=False, indent=1)
         (self._folder / META).write_text(text, encoding="utf-8")
 
+    def abandon(self) -> None:
+        """Close the files of a store that will not be finished."""
+        for file in self._files.values():
+            file.close()
+
     def __len__(self) -> int:
-        return len(self._ends["tokens"])
+        return self._features
 
     def _target(self, values: Any) -> npt.NDArray[Any]:
         target = np.asarray(values)
-        wide: type[np.generic] = np.float32 if target.dtype.kind == "f" else np.int64
-        target = target.astype(wide).reshape(-1)
+        target = target.astype(TARGET_TYPES[target.dtype.kind == "f"]).reshape(-1)
         if self._target_dtype is None and len(target):
             self._target_dtype = target.dtype
         if len(target) and target.dtype != self._target_dtype:
@@ -111,54 +120,56 @@ class FeatureStore:
 
     Attributes:
         meta: counts of rows and of what was cut or dropped, and what the store was made from.
-        lengths_N: tokens of each feature.
-        read_counts_N: rows its head reads of each feature.
+        words_W: the records of all features (`mtlplug.data.records`).
+        starts_N1: where each feature starts in the records, and among all tokens, reads,
+            sequences and bytes of references; last where the last one ends. Shape (N + 1, 5),
+            columns `WORDS`, `TOKENS`, `READS`, `SEQUENCES`, `REFERENCES`.
+        feature_sequences_N1: its column `SEQUENCES`.
+        sequence_starts_S1: the first token of each sequence, and the end of the last.
+        target_dtype: type of the targets.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
-        self.ids_T = self._map("ids", np.uint32)
-        self.types_T = self._map("types", np.uint8)
-        self.reads_R = self._map("reads", np.int32)
-        self.targets = self._map("targets", np.dtype(self.meta["target_dtype"]))
-        self._references = self._map("references", np.uint8)
-        self.token_starts_N1 = self._map("tokens_starts", np.int64)
-        self.read_starts_N1 = self._map("reads_starts", np.int64)
-        self.target_starts_N1 = self._map("targets_starts", np.int64)
+        self.words_W: Words = self._map("records", np.int32)
+        self.starts_N1 = self._map("starts", np.int64).reshape(-1, 5)
+        self.feature_sequences_N1 = self.starts_N1[:, SEQUENCES]
         self.sequence_starts_S1 = self._map("sequence_starts", np.int64)
-        self.feature_sequences_N1 = self._map("sequences_starts", np.int64)
-        self._reference_starts_N1 = self._map("references_starts", np.int64)
-        self.lengths_N = np.diff(self.token_starts_N1)
-        self.read_counts_N = np.diff(self.read_starts_N1)
+        self.target_dtype = np.dtype(self.meta["target_dtype"])
+        self._references = self._map("references", np.uint8)
 
     def __len__(self) -> int:
-        return len(self.lengths_N)
+        return len(self.starts_N1) - 1
 
-    def ids(self, feature: int) -> npt.NDArray[np.uint32]:
-        """Token ids of a feature, its sequences end to end."""
-        return self.ids_T[self.token_starts_N1[feature] : self.token_starts_N1[feature + 1]]
+    @property
+    def lengths_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+        """Tokens of each feature; counted anew at each call, so that no memory is held."""
+        return np.diff(self.starts_N1[:, TOKENS])
 
-    def types(self, feature: int) -> npt.NDArray[np.uint8]:
-        """Token type ids of a feature, its sequences end to end."""
-        return self.types_T[self.token_starts_N1[feature] : self.token_starts_N1[feature + 1]]
+    @property
+    def read_counts_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+        """Rows that the head reads of each feature."""
+        return np.diff(self.starts_N1[:, READS])
 
-    def reads(self, feature: int) -> npt.NDArray[np.int32]:
-        """The positions its head reads, counted from the feature's first token."""
-        return self.reads_R[self.read_starts_N1[feature] : self.read_starts_N1[feature + 1]]
+    @property
+    def squares_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+        """Squared lengths of the sequences of each feature, summed."""
+        squares_S = np.square(np.diff(self.sequence_starts_S1))
+        return np.add.reduceat(squares_S, self.feature_sequences_N1[:-1])
 
-    def target(self, feature: int) -> npt.NDArray[Any]:
+    def feature(self, number: int) -> Records:
+        """One feature; a batch of them is taken apart at once by `Packer`."""
+        first, end = self.starts_N1[number : number + 2, WORDS]
+        return Records(self.words_W[first:end], np.zeros(1, np.int64))
+
+    def target(self, number: int) -> npt.NDArray[Any]:
         """The target of a feature."""
-        return self.targets[self.target_starts_N1[feature] : self.target_starts_N1[feature + 1]]
+        return self.feature(number).targets(np.zeros(1, np.int64), self.target_dtype)[0]
 
-    def sequence_lengths(self, feature: int) -> npt.NDArray[np.int64]:
-        """Tokens of each sequence of a feature."""
-        first, end = self.feature_sequences_N1[feature : feature + 2]
-        return np.diff(self.sequence_starts_S1[first : end + 1])
-
-    def reference(self, feature: int) -> Any:
+    def reference(self, number: int) -> Any:
         """The gold of a feature; None in a store written without references."""
-        first, end = self._reference_starts_N1[feature : feature + 2]
+        first, end = self.starts_N1[number : number + 2, REFERENCES].tolist()
         return json.loads(self._references[first:end].tobytes()) if end > first else None
 
     def _map(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -169,5 +180,5 @@ class FeatureStore:
         return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
 
 
-def _starts(ends: array[int]) -> npt.NDArray[np.int64]:
-    return np.concatenate([[0], np.frombuffer(ends, dtype=np.int64)]).astype(np.int64)
+def _int64(*numbers: int) -> bytes:
+    return array("q", numbers).tobytes()

@@ -36,6 +36,7 @@ class Evaluator:
         max_tokens: token budget of a micro-batch.
         world: the processes of the run; each scores its share.
         in_step: give every rank the same number of micro-batches (from ZeRO-2 on).
+        pair_cost: what a pair of tokens costs, in tokens (`Packer`).
     """
 
     data: Sequence[TaskData]
@@ -43,6 +44,7 @@ class Evaluator:
     max_tokens: int
     world: World
     in_step: bool = False
+    pair_cost: float = 0.0
 
     def __call__(self, forward: Callable[[MicroBatch], Output]) -> dict[str, dict[str, float]]:
         """Loss and metrics of each task by name, the same on every rank.
@@ -52,7 +54,7 @@ class Evaluator:
         results: list[dict[int, tuple[float, Any]]] = [{} for _ in self.data]
         stores = [each.stores[self.split] for each in self.data]
         formats = [each.format for each in self.data]
-        packer = Packer(stores, formats, [1.0] * len(stores), self.max_tokens)
+        packer = Packer(stores, formats, [1.0] * len(stores), self.max_tokens, self.pair_cost)
         loader = Loader(packer, self.world, self.in_step)
         with torch.no_grad():
             for step in loader.steps(self._batches(packer)):

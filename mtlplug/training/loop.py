@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +34,7 @@ class Progress:
         untrained: scores before the first step.
         first: scores of the first epoch.
         best: scores of the best epoch so far.
-        seconds: time spent in training and evaluation.
+        seconds: time spent in training, in it waiting for the loader, and in evaluation.
         tokens: tokens trained on.
         skipped: steps skipped for an overflow in fp16.
     """
@@ -43,7 +44,9 @@ class Progress:
     untrained: Scores = field(default_factory=dict)
     first: Scores = field(default_factory=dict)
     best: Scores = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"training": 0.0, "evaluation": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"training": 0.0, "loader": 0.0, "evaluation": 0.0}
+    )
     tokens: int = 0
     skipped: int = 0
 
@@ -98,7 +101,8 @@ class Training:
         epoch = self.progress.epoch
         meter = Meter(self.world)
         started = time.perf_counter()
-        for number, step in enumerate(self.loader.steps(self.pool.epoch(epoch)), start=1):
+        steps = meter.awaited(self.loader.steps(self.pool.epoch(epoch)))
+        for number, step in enumerate(steps, start=1):
             meter.add(step, self.engine.step(step))
             if number % self.config.log_every == 0 or number == self.pool.steps_per_epoch:
                 self._report(epoch * self.pool.steps_per_epoch + number, meter)
@@ -106,8 +110,10 @@ class Training:
 
     def _report(self, step: int, meter: Meter) -> None:
         """Say and log the mean loss of the last steps."""
-        loss, tokens, speed = meter.read()
-        self.progress.tokens += tokens
+        reading = meter.read()
+        loss = reading.loss
+        self.progress.tokens += reading.tokens
+        self.progress.seconds["loader"] += reading.waited
         self.progress.skipped = self.engine.skipped_steps
         if not math.isfinite(loss) and self.engine.precision != "fp16":
             raise MtlplugError(
@@ -121,10 +127,11 @@ class Training:
             loss=loss,
             learning_rate=self.engine.learning_rate,
             gradient_norm=self.engine.gradient_norm,
-            tokens_per_second=round(speed),
+            tokens_per_second=round(reading.speed),
+            loader_wait=round(reading.loader_wait, 4),
         )
         if self.world.main:
-            self.display.step(self.progress.epoch, step, loss, speed)
+            self.display.step(self.progress.epoch, step, loss, reading.speed)
 
     def _end_epoch(self, scores: Scores) -> None:
         """Note the scores, keep the best weights, write a checkpoint."""
@@ -155,6 +162,33 @@ class Training:
             self.folder.log(line)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a meter shows.
+
+    Attributes:
+        loss: mean over the steps since the last reading.
+        tokens: of these steps, over all ranks.
+        seconds: that they took.
+        waited: of these, seconds in which this rank waited for the loader.
+    """
+
+    loss: float
+    tokens: int
+    seconds: float
+    waited: float
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.seconds
+
+    @property
+    def loader_wait(self) -> float:
+        """Share of the time in which the loop waited for the loader."""
+        return self.waited / self.seconds
+
+
 class Meter:
     """Mean loss and speed since the last reading, without waiting for the device in between."""
 
@@ -165,7 +199,18 @@ class Meter:
     def _clear(self) -> None:
         self._loss = torch.zeros((), device=self._world.device)
         self._steps = self._tokens = 0
+        self._waited = 0.0
         self._since = time.perf_counter()
+
+    def awaited(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """These steps, with note taken of how long each is waited for."""
+        while True:
+            since = time.perf_counter()
+            step = next(steps, None)
+            self._waited += time.perf_counter() - since
+            if step is None:
+                return
+            yield step
 
     def add(self, step: Step, loss: torch.Tensor) -> None:
         """Take note of a step and of this rank's share in its loss."""
@@ -173,9 +218,10 @@ class Meter:
         self._steps += 1
         self._tokens += step.tokens
 
-    def read(self) -> tuple[float, int, float]:
-        """Mean loss, tokens, tokens per second; then start over."""
+    def read(self) -> Reading:
+        """What has gathered; then start over."""
         loss = float(self._world.sum(self._loss)) / max(self._steps, 1)
-        tokens, seconds = self._tokens, time.perf_counter() - self._since
+        seconds = time.perf_counter() - self._since
+        reading = Reading(loss, self._tokens, seconds, self._waited)
         self._clear()
-        return loss, tokens, tokens / seconds
+        return reading

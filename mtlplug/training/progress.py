@@ -12,7 +12,9 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -22,6 +24,49 @@ from mtlplug.listing import notes
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often a line is printed where there is no terminal."""
+
+
+class Reading:
+    """Shows how far the building of features is: a bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, console: Console, tasks: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[done]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=console.quiet or not console.is_terminal,
+            transient=True,
+        )
+        self._all = self._progress.add_task("reading tasks", total=tasks, done=f"0 of {tasks}")
+        self._tasks = tasks
+        self._lines: dict[str, TaskID] = {}
+        self._complete: set[str] = set()
+
+    def __enter__(self) -> Reading:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def tell(self, task: str, split: str, rows: int) -> None:
+        """A task is at this split and has read so many rows; without a split it is complete.
+
+        How many rows there will be is not known before they are read.
+        """
+        if split and task not in self._complete:
+            if task not in self._lines:
+                self._lines[task] = self._progress.add_task(task, total=None, done="")
+            line = f"{split}: {rows:,} rows"
+            self._progress.update(self._lines[task], done=line)
+        elif task not in self._complete:
+            self._complete.add(task)
+            if task in self._lines:
+                self._progress.remove_task(self._lines.pop(task))
+            done = len(self._complete)
+            self._progress.update(self._all, completed=done, done=f"{done} of {self._tasks}")
 
 
 class Display:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mtlplug.batching.loader import Loader, Step
 from mtlplug.batching.mixing import Members, Pool
-from mtlplug.batching.packing import Packer, micro_batches, split_over_ranks
+from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TaskData
+from mtlplug.data.store import FeatureStore, FeatureWriter
+from mtlplug.data.tokens import Encode
+from mtlplug.formats import Feature
 from mtlplug.world import World
 from tests import toy
 
 CPU = torch.device("cpu")
-
-LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=150)
 
 
 @pytest.fixture(scope="module")
@@ -46,40 +48,58 @@ def weight(step: Step) -> float:
     )
 
 
-@given(LENGTHS, st.integers(1, 500))
-def test_micro_batches_hold_every_feature_once_within_the_budget(
-    lengths: list[int], budget: int
-) -> None:
-    """Nothing is lost or doubled; only a feature longer than the budget exceeds it, alone."""
-    parts = micro_batches(np.array(lengths), budget)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(len(lengths)))
-    for part in parts:
-        assert len(part) == 1 or sum(lengths[index] for index in part) <= budget
+def test_the_cost_of_a_feature(tmp_path: Path, data: list[TaskData]) -> None:
+    """Tokens, and pairs of tokens of one sequence: two sequences do not see each other."""
+    encode = Encode(toy.tokenizer(), 32)
+    one, two = encode.texts([("w1 w2 w3", None), ("w4", None)])
+    writer = FeatureWriter(tmp_path / "store", references=False)
+    for sequences in ((one,), (one, two)):
+        writer.add(Feature(sequences, reads=[0], target=[0]))
+    writer.close({})
+    store = FeatureStore(tmp_path / "store")
+    members = Members(np.array([0, 0, 1]), np.array([1, 0, 0]))
+    pack = Packer([store, data[0].stores["train"]], [data[0].format] * 2, [1.0] * 2, 100, 0.5)
+    size = int(data[0].stores["train"].lengths_N[0])
+    assert pack.lengths(members).tolist() == [8, 5, size]
+    assert pack.costs(members).tolist() == [8 + 17, 5 + 12.5, size + size**2 / 2]
+    plain = packer(data)
+    assert plain.costs(members).tolist() == plain.lengths(members).tolist()
 
 
-@given(LENGTHS)
-def test_micro_batches_are_sorted_by_length(lengths: list[int]) -> None:
-    """Sequences of like length meet, so that padding or grouping is cheap."""
-    order = np.concatenate(micro_batches(np.array(lengths), 1000))
-    assert sorted(lengths) == [lengths[index] for index in order]
+def test_ranks_are_split_by_cost_and_micro_batches_by_tokens(data: list[TaskData]) -> None:
+    """Attention counts for the ranks; the budget of a micro-batch is in tokens."""
+    stores, formats = [each.stores["train"] for each in data], [each.format for each in data]
+    steep = Packer(stores, formats, [1.0] * len(data), 60, pair_cost=1.0)
+    members = batch(steep, size=40)
+    plan = steep.plan(members, 4)
+    by_cost = [sum(steep.costs(part).sum() for part in parts) for parts in plan]
+    by_tokens = [
+        sum(steep.costs(part).sum() for part in parts) for parts in packer(data).plan(members, 4)
+    ]
+    assert max(by_cost) < 1.01 * np.mean(by_cost)
+    assert max(by_tokens) > max(by_cost)
+    for parts in plan:
+        assert all(len(part) == 1 or steep.lengths(part).sum() <= 60 for part in parts)
 
 
-@given(LENGTHS, st.integers(1, 9))
-def test_ranks_hold_every_feature_once(lengths: list[int], ranks: int) -> None:
-    """Nothing is lost or doubled between ranks."""
-    shares = split_over_ranks(np.array(lengths), ranks)
-    assert len(shares) == ranks
-    assert sorted(np.concatenate(shares).tolist()) == list(range(len(lengths)))
-
-
-@pytest.mark.parametrize("ranks", [2, 4, 8])
-def test_ranks_carry_nearly_equal_tokens(ranks: int) -> None:
-    """The slowest rank carries at most 2 % more than the mean on long-tailed lengths."""
-    draw = np.random.default_rng(0)
-    for _ in range(20):
-        lengths = np.clip(draw.lognormal(3.5, 0.9, 128), 4, 384).astype(np.int64)
-        loads = [lengths[share].sum() for share in split_over_ranks(lengths, ranks)]
-        assert max(loads) <= 1.02 * np.mean(loads)
+def test_targets_of_several_types_in_one_batch(tmp_path: Path, data: list[TaskData]) -> None:
+    """Whole numbers, fractions and no target at all keep type and value, each in its task."""
+    (encoded,) = Encode(toy.tokenizer(), 32).texts([("w1 w2", None)])
+    targets: list[list[list[Any]]] = [[[3], [2**40, -1]], [[0.5], [0.25, 1.5]], [[], [7]]]
+    stores = []
+    for number, values in enumerate(targets):
+        writer = FeatureWriter(tmp_path / str(number), references=False)
+        for target in values:
+            writer.add(Feature((encoded,), reads=[0] * len(target), target=target))
+        writer.close({})
+        stores.append(FeatureStore(tmp_path / str(number)))
+    classes = [each.format for each in data if each.task.format == "C"]
+    pack = Packer(stores, [classes[0]] * 3, [1.0] * 3, 100)
+    members = Members(np.array([1, 0, 2, 1, 0, 2]), np.array([0, 1, 1, 1, 0, 0]))
+    tasks = pack.pack(members, 6).tasks
+    assert [tasks[n].targets.tolist() for n in range(3)] == [[2**40, -1, 3], [0.5, 0.25, 1.5], [7]]
+    assert [tasks[n].targets.dtype for n in range(3)] == [torch.int64, torch.float32, torch.int64]
+    assert [tasks[n].splits.sizes for n in range(3)] == [(2, 1), (1, 2), (1, 0)]
 
 
 def test_a_packed_micro_batch_holds_what_the_stores_hold(data: list[TaskData]) -> None:
@@ -94,7 +114,8 @@ def test_a_packed_micro_batch_holds_what_the_stores_hold(data: list[TaskData]) -
         starts = np.cumsum([0, *rows.splits.sizes])
         for place, feature in enumerate(rows.features.tolist()):
             reads = rows.reads_R[starts[place] : starts[place + 1]]
-            expected = store.ids(feature)[store.reads(feature)].astype(np.int64)
+            stored = store.feature(feature)
+            expected = stored.tokens()[0][stored.reads(np.zeros(1, int))]
             assert packed.stream.ids_T[reads].tolist() == expected.tolist()
             seen.add((task, feature))
         targets = data[task].format.collate([store.target(f) for f in rows.features.tolist()])

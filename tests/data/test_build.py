@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
+from mtlplug.batching.mixing import Pool
+from mtlplug.batching.packing import Packer
 from mtlplug.data.build import Builder
 from mtlplug.data.store import FeatureStore, FeatureWriter
 from mtlplug.data.tokens import Encode
@@ -50,14 +54,14 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
     assert len(store) == store.meta["features"] == 3
     for number, feature in enumerate(features):
         ids = np.concatenate([each.ids for each in feature.sequences])
-        assert store.ids(number).tolist() == ids.tolist()
         types = np.concatenate([each.types for each in feature.sequences])
-        assert store.types(number).tolist() == types.tolist()
-        assert store.reads(number).tolist() == list(feature.reads)
+        stored = store.feature(number)
+        assert [part.tolist() for part in stored.tokens()] == [ids.tolist(), types.tolist()]
+        assert stored.reads(np.zeros(1, int)).tolist() == list(feature.reads)
         assert store.target(number).tolist() == list(feature.target)
         assert store.reference(number) == feature.reference
         lengths = [len(each) for each in feature.sequences]
-        assert store.sequence_lengths(number).tolist() == lengths
+        assert stored.lengths() == lengths
     assert store.lengths_N.tolist() == [len(one) + len(two), len(three), len(three)]
 
 
@@ -197,3 +201,71 @@ def test_lengths_are_bounded_by_the_encoder(tmp_path: Path) -> None:
     assert builder(tmp_path).length(longer) == 60
     with pytest.raises(MtlplugError, match="max_length 3 of task 't'"):
         builder(tmp_path, max_length=3).length(task)
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that Python and numpy held at the most while this was done."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+class Streamed(toy.Rows):
+    """Rows that are made as they are asked for, like those of a file."""
+
+    def rows(self) -> Iterator[Row]:  # type: ignore[override]
+        """The rows, one by one."""
+        draw = random.Random(0)
+        return (self._row(draw, number) for number in range(self.number))
+
+
+@pytest.mark.parametrize(
+    "make", ["C", *(pytest.param(make, marks=pytest.mark.slow) for make in ("SL", "QA"))]
+)
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, make: str) -> None:
+    """Three times the rows take no more memory to build; a format that keeps them all does."""
+    task, task_format = a_task(make)
+    task = dataclasses.replace(
+        task, options={**task.options, "stride": 8, "max_question": 8, "max_length": 40}
+    )
+    # Warm: what is imported and made once is not counted.
+    builder(tmp_path).build(task, task_format, ["train"])
+
+    class Hoarding(type(task_format)):  # type: ignore[misc]
+        def features(self, task: Task, rows: Any, encode: Encode) -> Iterator[Feature]:
+            return super().features(task, list(rows), encode)  # type: ignore[no-any-return]
+
+    def built(task_format: TaskFormat, rows: int) -> int:
+        source = Streamed("many", make, rows)
+        changed = dataclasses.replace(task, sources={"train": source})  # type: ignore[dict-item]
+        return peak(lambda: builder(tmp_path).build(changed, task_format, ["train"]))
+
+    few, many = built(task_format, 1000), built(task_format, 3000)
+    # Of each question its id is kept, to find doubles.
+    assert many < few + 2000 * (150 if make == "QA" else 30)
+    assert built(Hoarding(), 3000) > few + 2000 * 300
+
+
+def test_an_epoch_of_batches_holds_few_bytes_of_each_feature(tmp_path: Path) -> None:
+    """What the loader keeps: place, length and order, 24 bytes a feature."""
+    (encoded,) = Encode(toy.tokenizer(), 32).texts([("w1 w2 w3 w4 w5 w6", None)])
+    feature = Feature((encoded,), reads=[0], target=[1])
+    task_format = load_plugins().formats["C"]
+
+    def epoch(features: int) -> int:
+        writer = FeatureWriter(tmp_path / str(features), references=False)
+        for _ in range(features):
+            writer.add(feature)
+        writer.close({})
+        return peak(lambda: load(FeatureStore(tmp_path / str(features))))
+
+    def load(store: FeatureStore) -> None:
+        packer = Packer([store], [task_format], [1.0], 8192)
+        for members, _ in zip(Pool([len(store)], 128, 0).epoch(0), range(20), strict=False):
+            packer.pack(members, 128)
+
+    few, many = epoch(1_000), epoch(20_000)
+    assert many - few < 19_000 * 60

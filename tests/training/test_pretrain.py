@@ -54,12 +54,14 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a run, without speeds, which differ from run to run."""
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     parsed = [json.loads(line) for line in text.splitlines()]
-    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in parsed]
+    timed = ("tokens_per_second", "loader_wait")
+    return [{k: v for k, v in line.items() if k not in timed} for line in parsed]
 
 
 def result_of(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The report of a run without its times, and all weights it saved."""
-    report = {key: value for key, value in read(folder, "report.json").items() if key != "seconds"}
+    timed = ("seconds", "loader_wait")
+    report = {key: v for key, v in read(folder, "report.json").items() if key not in timed}
     files = [folder / "encoder" / "model.safetensors", *(folder / "heads").iterdir()]
     return report, {
         f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()
@@ -271,3 +273,15 @@ def test_features_are_made_once(
     assert run(suite, tmp_path / "a", "--seed", "7", "--max-epochs", "1").exit_code == 0
     other = run(suite, tmp_path / "b", "--max-length", "32")
     assert isinstance(other.exception, StoppedError)
+
+
+def test_the_loaders_share_is_reported(trained: tuple[Path, Result]) -> None:
+    """Every line of a step, and the report, say how much of the time was spent waiting."""
+    folder, _ = trained
+    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    steps = [line for line in map(json.loads, text.splitlines()) if line["event"] == "step"]
+    assert steps
+    assert all(0 <= line["loader_wait"] < 1 for line in steps)
+    report = read(folder, "report.json")
+    assert 0 <= report["loader_wait"] < 1
+    assert 0 <= report["seconds"]["loader"] <= report["seconds"]["training"]

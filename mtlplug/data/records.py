@@ -1,0 +1,104 @@
+"""A feature as one run of 32-bit words, and many of them taken apart at once.
+
+All of a feature lies together, so that it is one read from disk and one slice, and the parts of
+a whole batch are told apart by arithmetic on arrays rather than feature by feature.
+
+    words of a record: header (tokens, reads, sequences, target) | tokens | reads |
+                       lengths of the sequences | target
+
+A token is one word, its type in the upper eight bits. A target is the bytes of its own type.
+
+Shapes: B features, T tokens, R reads, S sequences, W words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtlplug.errors import MtlplugError
+
+Words = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int64]
+
+HEADER = 4
+"""Words in front of each record: how many of each of its parts follow."""
+
+TYPE_BITS = 24
+"""Bits of a token's id; its type lies above."""
+
+
+def record(
+    ids: npt.NDArray[np.uint32],
+    types: npt.NDArray[np.uint8],
+    reads: Words,
+    lengths: Sequence[int],
+    target: npt.NDArray[Any],
+) -> Words:
+    """One feature as words.
+
+    Raises:
+        MtlplugError: a token's id or type has no room in its word.
+    """
+    if ids.max(initial=0) >> TYPE_BITS or types.max(initial=0) >> (31 - TYPE_BITS):
+        raise MtlplugError(
+            f"token id {ids.max()} or type {types.max()} is too large to be stored; ids go to "
+            f"{2**TYPE_BITS - 1}, types to {2 ** (31 - TYPE_BITS) - 1}"
+        )
+    tokens = ids | types.astype(np.uint32) << TYPE_BITS
+    words = np.ascontiguousarray(target).view(np.int32)
+    header = (len(ids), len(reads), len(lengths), len(words))
+    return np.concatenate([header, tokens, reads, lengths, words], dtype=np.int32, casting="unsafe")
+
+
+class Records:
+    """Records laid end to end, in an order of their own.
+
+    Args:
+        words_W: the records.
+        starts_B: where each begins.
+
+    Attributes:
+        tokens_B, reads_B, sequences_B: how many of them each feature has.
+    """
+
+    def __init__(self, words_W: Words, starts_B: Integers) -> None:
+        self._words_W = words_W
+        header_B4 = words_W[starts_B[:, None] + np.arange(HEADER)].astype(np.int64)
+        self.tokens_B, self.reads_B, self.sequences_B, self._targets_B = header_B4.T
+        self._tokens_at_B = starts_B + HEADER
+        self._reads_at_B = self._tokens_at_B + self.tokens_B
+        self._sequences_at_B = self._reads_at_B + self.reads_B
+        self._targets_at_B = self._sequences_at_B + self.sequences_B
+
+    def tokens(self) -> tuple[Words, Words]:
+        """Ids and types of all tokens. *Shape:* (T,), (T,)."""
+        tokens_T = self._words_W[places(self._tokens_at_B, self.tokens_B)]
+        return tokens_T & ((1 << TYPE_BITS) - 1), tokens_T >> TYPE_BITS
+
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence, S numbers."""
+        lengths: list[int] = self._words_W[places(self._sequences_at_B, self.sequences_B)].tolist()
+        return lengths
+
+    def reads(self, order_B: Integers) -> Words:
+        """What the features in this order read, counted from each one's first token. (R,)."""
+        return self._words_W[places(self._reads_at_B[order_B], self.reads_B[order_B])]
+
+    def targets(self, order_B: Integers, dtype: np.dtype[Any]) -> list[npt.NDArray[Any]]:
+        """The targets of the features in this order, which all have one type."""
+        sizes_B = self._targets_B[order_B]
+        if not len(sizes_B):
+            return []
+        values = self._words_W[places(self._targets_at_B[order_B], sizes_B)].view(dtype)
+        ends = (np.cumsum(sizes_B) * 4 // dtype.itemsize).tolist()
+        return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def places(starts_B: Integers, sizes_B: Integers) -> Integers:
+    """The indices of ranges, laid end to end: `starts[0], starts[0] + 1, ...`."""
+    ends_B = np.cumsum(sizes_B)
+    return np.arange(ends_B[-1]) + np.repeat(starts_B - ends_B + sizes_B, sizes_B)

@@ -1,0 +1,35 @@
+"""mtlplug.training.progress: what is shown while features are made."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from mtlplug.training.progress import Reading
+
+
+def shown(*, terminal: bool, quiet: bool = False) -> str:
+    """What a console shows of a task that is being read and one that is complete."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, quiet=quiet, width=100)
+    with Reading(console, 2) as reading:
+        reading.tell("gum", "train", 1024)
+        reading.tell("sst2", "", 0)
+        reading.tell("sst2", "", 0)
+    return out.getvalue()
+
+
+def test_a_terminal_shows_rows_and_tasks() -> None:
+    """Each task that is read has its rows; a task that is told complete twice counts once."""
+    text = shown(terminal=True)
+    assert "gum" in text
+    assert "train: 1,024 rows" in text
+    assert "1 of 2" in text
+    assert "2 of 2" not in text
+
+
+def test_nothing_is_shown_elsewhere() -> None:
+    """Neither in a log file nor on the ranks that do not speak."""
+    assert shown(terminal=False).strip() == ""
+    assert shown(terminal=True, quiet=True) == ""
