@@ -44,6 +44,7 @@ ROOMS = (
     {"mtlplug.workspace"},
     {"mtlplug.listing"},
     {"mtlplug.training"},
+    {"mtlplug.bench", "mtlplug.doctor"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

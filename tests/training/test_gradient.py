@@ -1,183 +1,195 @@
-"""The central promise: a step's gradient is that of the mean over the whole batch."""
+"""The central promise: a step's gradient is that of the mean over the whole batch.
+
+The machinery is that of `mtlplug doctor --zero`: the same steps in one plain process that pads,
+and in several processes under DeepSpeed, with shares that differ.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from deepspeed.accelerator import get_accelerator
 
-from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.training.engine import WEIGHTS
+from mtlplug.data.build import TaskData
+from mtlplug.doctor.gradient import Reference, difference, reference, tolerance_of
+from mtlplug.doctor.job import Case, Job, Recipe, without_dropout
+from mtlplug.doctor.ranks import Trained, device_of, train_on_ranks
+from mtlplug.model.encoder import Encoder
 from mtlplug.training.pretrain import new_model
 from tests import toy
-from tests.training.gradient_worker import BATCH, RATE, SEED, STEPS
+from tests.model.small_encoders import FAMILIES, tiny
 
-ROOT = Path(__file__).resolve().parents[2]
-STAGES = {f"zero{stage}": {"zero_optimization": {"stage": stage}} for stage in range(4)}
-Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Parameters after some steps, and which tasks each rank ran in each micro-batch."""
-
-    weights: Weights
-    seen: list[list[list[list[int]]]]
+STAGES = tuple(range(4))
+PADDED = "ernie"
+"""A family not known to pack."""
+TYPES = [*sorted(FAMILIES), PADDED]
+OTHERS = [model_type for model_type in TYPES if model_type != "bert"]
+WRONG = 1e-3
+"""A difference that no rounding makes."""
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder that all runs of this module share."""
-    return tmp_path_factory.mktemp("stores")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[TaskData]:
+    """Five tiny tasks of three formats, some with heads of equal shape."""
+    return toy.task_data(tmp_path_factory.mktemp("stores"))
 
 
 @pytest.fixture(scope="module")
-def reference(stores: Path) -> Weights:
-    """Parameters after the same steps in one process, fp32, padded, plain torch."""
-    data = toy.task_data(stores)
-    model = new_model(toy.encoder(road="padded"), data, SEED)
-    toy.without_dropout(model)
-    train_stores = [each.stores["train"] for each in data]
-    packer = Packer(train_stores, [each.format for each in data], [1.0] * len(data), 10**6)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
-    pool = Pool([len(store) for store in train_stores], BATCH, SEED)
-    for _, members in zip(range(STEPS), pool.epoch(0), strict=False):
-        # The definition: without dropout the losses give the mean a second time.
-        losses = model(packer.pack(members, len(members))).losses.values()
-        loss = model(packer.pack(members, len(members))).loss
-        torch.testing.assert_close(
-            loss.detach(), torch.cat([*losses]).sum() / len(members), rtol=1e-6, atol=1e-6
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small encoders, one of each family."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for model_type in TYPES:
+        tiny(model_type).save_pretrained(folder / model_type)
+    return folder
 
 
-def train(
-    stores: Path, folder: Path, ranks: int, configs: Mapping[str, Any], heads: str = "all"
+def job(folder: Path, data: list[TaskData], *cases: Case) -> Job:
+    """The same steps for all tests here, fewer than the doctor takes."""
+    return Job(folder, data, Recipe(steps=4, batch_size=12, max_tokens=60), cases)
+
+
+def case(encoders: Path, model_type: str, stage: int, **options: Any) -> Case:
+    """One family under one ZeRO stage."""
+    name = options.pop("name", f"{model_type}-zero{stage}")
+    fault = options.pop("fault", None)
+    sections = {"zero_optimization": {"stage": stage}, **options}
+    return Case(name, str(encoders / model_type), sections, fault)
+
+
+@pytest.fixture(scope="module")
+def references(data: list[TaskData], encoders: Path) -> dict[str, Reference]:
+    """Of each family, what one process without DeepSpeed gets, padded, in fp32."""
+    steps = job(encoders, data)
+    return {model_type: reference(steps, str(encoders / model_type)) for model_type in TYPES}
+
+
+def train(folder: Path, data: list[TaskData], ranks: int, cases: list[Case]) -> dict[str, Trained]:
+    """Train all cases in one set of processes."""
+    trained, reason = train_on_ranks(job(folder, data, *cases), ranks)
+    assert reason is None
+    return trained
+
+
+@pytest.fixture(scope="module")
+def one_rank(
+    data: list[TaskData], encoders: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Trained]:
-    """Train the same steps under each DeepSpeed configuration, in `ranks` processes."""
-    files = []
-    for name, config in configs.items():
-        files.append(folder / f"{name}.json")
-        files[-1].write_text(json.dumps(config), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    arguments = [str(stores), heads, *map(str, files)]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(ranks)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.gradient_worker", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(ranks)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    codes = [process.returncode for process in processes]
-    assert codes == [0] * ranks, "\n".join(outputs)[-3000:]
-    return {
-        file.stem: Trained(
-            load_file(file.with_suffix("") / WEIGHTS),
-            [
-                json.loads((folder / f"{file.stem}-rank{rank}.json").read_text())
-                for rank in range(ranks)
-            ],
-        )
-        for file in files
-    }
-
-
-@pytest.fixture(scope="module")
-def one_rank(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     """All ZeRO stages on one rank."""
-    return train(stores, tmp_path_factory.mktemp("one"), 1, STAGES)
+    cases = [case(encoders, "bert", stage) for stage in STAGES]
+    return train(tmp_path_factory.mktemp("one"), data, 1, cases)
 
 
 @pytest.fixture(scope="module")
-def two_ranks(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    """All ZeRO stages on two ranks, and what half precision this processor has."""
-    from deepspeed.accelerator import get_accelerator
+def two_ranks(
+    data: list[TaskData], encoders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Trained]:
+    """All stages, all families, what half precision the processor has, and mistakes, on two."""
+    cases = [case(encoders, "bert", stage) for stage in STAGES]
+    cases += [case(encoders, model_type, stage) for model_type in OTHERS for stage in (1, 2)]
+    cases.append(case(encoders, "bert", 1, name="bf16", bf16={"enabled": True}))
+    same_device = device_of(2) == get_accelerator().device_name()
+    if same_device and get_accelerator().is_fp16_supported():
+        scaled = {"enabled": True, "initial_scale_power": 8}
+        cases.append(case(encoders, "bert", 1, name="fp16", fp16=scaled))
+    for fault in ("mean of means", "absent heads last"):
+        cases.append(case(encoders, "bert", 2, name=fault, fault=fault))
+    return train(tmp_path_factory.mktemp("two"), data, 2, cases)
 
-    configs = dict(STAGES) | {"bf16": {**STAGES["zero1"], "bf16": {"enabled": True}}}
-    if get_accelerator().is_fp16_supported():
-        configs["fp16"] = {**STAGES["zero1"], "fp16": {"enabled": True, "initial_scale_power": 8}}
-    return train(stores, tmp_path_factory.mktemp("two"), 2, configs)
+
+@pytest.fixture(scope="module")
+def four_ranks(
+    data: list[TaskData], encoders: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Trained]:
+    """All ZeRO stages on four ranks."""
+    cases = [case(encoders, "bert", stage) for stage in STAGES]
+    return train(tmp_path_factory.mktemp("four"), data, 4, cases)
 
 
-def difference(ours: Weights, theirs: Weights) -> float:
-    """The largest difference of any parameter."""
-    assert ours.keys() == theirs.keys()
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in theirs)
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_one_rank_equals_one_padded_process(
-    one_rank: dict[str, Trained], reference: Weights, stage: str
+@pytest.mark.parametrize("model_type", TYPES)
+def test_the_reference_moves_every_parameter(
+    references: dict[str, Reference], model_type: str
 ) -> None:
-    """Packed micro-batches under any ZeRO stage change nothing, to 1e-6."""
-    assert difference(one_rank[stage].weights, reference) < 1e-6
+    """What the ranks are compared with has trained all of the model, without chance."""
+    expected = references[model_type]
+    assert expected.moved > 0.1
+    assert (expected.unmoved, expected.random) == ((), ())
 
 
+def test_the_loss_is_the_mean_over_features(data: list[TaskData], encoders: Path) -> None:
+    """The definition: the loss of a batch is the mean of its features' losses."""
+    steps = job(encoders, data)
+    model = new_model(Encoder.from_pretrained(str(encoders / "bert"), road="padded"), data, 0)
+    without_dropout(model)
+    packer = Packer(**steps.packing, max_tokens=10**6)
+    for members in steps.batches():
+        output = model(packer.pack(members, len(members)))
+        mean = torch.cat([*output.losses.values()]).sum() / len(members)
+        torch.testing.assert_close(output.loss.detach(), mean, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranks", ["one_rank", "two_ranks", "four_ranks"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_ranks_equal_one_padded_process(
-    two_ranks: dict[str, Trained], reference: Weights, stage: str
+def test_ranks_equal_one_padded_process(
+    request: pytest.FixtureRequest, references: dict[str, Reference], ranks: str, stage: int
 ) -> None:
-    """Two ranks with uneven shares change nothing, to 1e-6."""
-    assert difference(two_ranks[stage].weights, reference) < 1e-6
+    """Packed micro-batches on uneven ranks change nothing under any ZeRO stage, to 1e-6."""
+    trained = request.getfixturevalue(ranks)[f"bert-zero{stage}"]
+    tolerance = tolerance_of(len(trained.seen))
+    assert difference(trained.weights, references["bert"].weights)[0] < tolerance
 
 
-def test_the_two_ranks_were_uneven(two_ranks: dict[str, Trained]) -> None:
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("model_type", OTHERS)
+def test_every_family_equals_one_padded_process(
+    two_ranks: dict[str, Trained], references: dict[str, Reference], model_type: str, stage: int
+) -> None:
+    """So it is for every family of encoders, on either road."""
+    trained = two_ranks[f"{model_type}-zero{stage}"]
+    assert difference(trained.weights, references[model_type].weights)[0] < tolerance_of(2)
+
+
+def tasks(rank: list[list[list[int]]], step: int) -> set[int]:
+    """The tasks that a rank has features of in a step."""
+    return {task for part in rank[step] for task in part}
+
+
+@pytest.mark.parametrize("ranks", ["two_ranks", "four_ranks"])
+def test_the_ranks_were_uneven(request: pytest.FixtureRequest, ranks: str) -> None:
     """Ranks differ in micro-batches, and heads are absent on one of them: the case is hard."""
-    first, second = two_ranks["zero1"].seen
-    assert [len(step) for step in first] != [len(step) for step in second]
-    tasks = [
-        [{task for part in step for task in part} for step in rank] for rank in (first, second)
-    ]
-    assert any(one != two for one, two in zip(*tasks, strict=True))
+    seen = request.getfixturevalue(ranks)["bert-zero1"].seen
+    assert len({sum(map(len, rank)) for rank in seen}) > 1
+    steps = range(len(seen[0]))
+    assert any(tasks(seen[0], step) - tasks(seen[-1], step) for step in steps)
+    assert any(len(rank[step]) > 1 for rank in seen for step in steps)
 
 
-def test_skipping_absent_heads_is_noticed(stores: Path, reference: Weights, tmp_path: Path) -> None:
-    """The same comparison fails when a head without rows sits out: the test can fail."""
-    try:
-        trained = train(stores, tmp_path, 2, {"zero2": STAGES["zero2"]}, heads="skip")
-    except (AssertionError, subprocess.TimeoutExpired):
-        return  # DeepSpeed refused or hung: noticed as well
-    assert difference(trained["zero2"].weights, reference) > 1e-3
+@pytest.mark.parametrize("fault", ["mean of means", "absent heads last"])
+def test_a_mistake_is_noticed(
+    two_ranks: dict[str, Trained], references: dict[str, Reference], fault: str
+) -> None:
+    """The comparison fails where means are averaged, or ranks call heads in different orders."""
+    assert difference(two_ranks[fault].weights, references["bert"].weights)[0] > WRONG
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_near(
-    two_ranks: dict[str, Trained], reference: Weights, stores: Path, precision: str
+    two_ranks: dict[str, Trained],
+    references: dict[str, Reference],
+    data: list[TaskData],
+    encoders: Path,
+    precision: str,
 ) -> None:
     """fp16 and bf16 with ZeRO-1 on two ranks move the parameters as fp32 does."""
     if precision not in two_ranks:
         pytest.skip(f"DeepSpeed runs no {precision} on this processor")
-    start = dict(new_model(toy.encoder(), toy.task_data(stores), SEED).named_parameters())
-    ours = two_ranks[precision].weights
-    moved = torch.cat([(reference[name] - start[name]).detach().flatten() for name in reference])
-    error = torch.cat([(ours[name] - reference[name]).flatten() for name in reference])
+    expected, ours = references["bert"].weights, two_ranks[precision].weights
+    encoder = Encoder.from_pretrained(str(encoders / "bert"))
+    start = dict(new_model(encoder, data, Recipe().seed).named_parameters())
+    moved = torch.cat([(expected[name] - start[name]).detach().flatten() for name in expected])
+    error = torch.cat([(ours[name] - expected[name]).flatten() for name in expected])
     assert float(error.norm() / moved.norm()) < 0.1
     assert all(value.dtype == torch.float32 for value in ours.values())
