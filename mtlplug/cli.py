@@ -58,6 +58,7 @@ def shown_errors(command: Command) -> Command:
 
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="mtlplug")
+@click.option("--local-rank", type=int, hidden=True, expose_value=False)
 def main() -> None:
     """Multi-task pre-finetuning of shared text encoders."""
 
@@ -114,6 +115,48 @@ def run(local_rank: int | None, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT)
+@click.option(
+    "--groups",
+    default="all",
+    show_default=True,
+    help="Combinations separated by commas, for example SL,SL+C; 'all' for every combination.",
+)
+@suite_options
+@click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]")
+@click.option("--batch-size", type=int, help="Features of one optimizer step, all ranks. [128]")
+@click.option("--max-tokens", type=int, help="Most tokens of a micro-batch on one rank. [8192]")
+@click.option("--deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]")
+@click.option(
+    "--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more compute."
+)
+@click.option("--steps", type=int, default=8, show_default=True, help="Steps timed of each.")
+@click.option(
+    "--compare/--no-compare",
+    default=True,
+    show_default=True,
+    help="Time the same work padded, as other tools do it.",
+)
+@click.option("--price", type=float, help="Price of an hour of this machine; epochs get theirs.")
+@click.option("--simulate", is_flag=True, help="Predict epochs on other numbers of ranks.")
+@click.option("--ranks", default="8,64,512", show_default=True, help="Which, with --simulate.")
+@click.option("--bandwidth", type=float, default=25.0, show_default=True, help="GB/s, per rank.")
+@click.option("--latency", type=float, default=20.0, show_default=True, help="Microseconds a hop.")
+@click.option("--json", type=PATH, help="File for the results.")
+@click.option("--picture", type=PATH, help="SVG or PNG file of the epochs as bars.")
+@shown_errors
+def bench(groups: str, **options: Any) -> None:
+    """Measure what an epoch of each combination of groups costs.
+
+    A few random steps of each are timed and extrapolated by the known lengths of all features.
+    Under a launcher all ranks take part: `torchrun --nproc-per-node 8 -m mtlplug bench`.
+    """
+    from mtlplug.bench.command import Settings
+    from mtlplug.bench.command import bench as measure
+
+    measure(Settings.of(groups, options), options)
+
+
+@main.command(context_settings=CONTEXT)
 @click.option("--groups", help="Only these groups or tasks. [all tasks of the suite]")
 @suite_options
 @shown_errors
@@ -135,6 +178,26 @@ def inspect(task: str, number: int, split: str, **options: Any) -> None:
     from mtlplug.listing import inspect_task
 
     inspect_task(task, split, number, options)
+
+
+@main.command(context_settings=CONTEXT)
+@click.option("--zero", metavar="STAGES", help="Check the gradient under ZeRO: 0,1,2,3 or fewer.")
+@click.option("--ranks", type=int, help="Processes of that check. [2]")
+@click.option("--groups", help="Tasks of that check. [two of every installed format]")
+@suite_options
+@click.option("--json", "as_json", is_flag=True, help="Print all checks as one JSON object.")
+@shown_errors
+def doctor(
+    zero: str | None, ranks: int | None, groups: str | None, as_json: bool, **options: Any
+) -> None:
+    """Check this machine, the model, and the gradient of the installed formats.
+
+    Exit code 0: nothing is bad; 1: something is; 2: an option is wrong.
+    """
+    from mtlplug.doctor.command import examine
+
+    if not examine(options, zero, ranks, groups, as_json):
+        sys.exit(1)
 
 
 @main.command(context_settings=CONTEXT)

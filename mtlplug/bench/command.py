@@ -1,0 +1,220 @@
+"""`mtlplug bench`: what an epoch of each combination of groups costs on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtlplug.bench.ceiling import gemm_ceiling
+from mtlplug.bench.cost import Cost, summarise
+from mtlplug.bench.lengths import PADDED, Lengths
+from mtlplug.bench.machine import describe_machine
+from mtlplug.bench.measure import Stopwatch, dtype_of
+from mtlplug.bench.show import cost_table, draw, padded_table, prediction_table
+from mtlplug.bench.simulate import Link, predict
+from mtlplug.data.build import TRAIN
+from mtlplug.errors import MtlplugError
+from mtlplug.listing import new_console
+from mtlplug.model.encoder import Encoder
+from mtlplug.model.flops import Flops, encoder_flops
+from mtlplug.training.deepspeed_config import resolve_deepspeed
+from mtlplug.training.launch import start
+from mtlplug.training.pretrain import build_data, prepare_steps
+from mtlplug.workspace import Workspace, open_workspace
+from mtlplug.world import World
+
+ALL = "all"
+"""What `--groups` says for every combination of the formats' groups."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a benchmark does beside what a run is told.
+
+    Attributes:
+        groups: combinations separated by commas, or `all`.
+        steps: steps to time of each combination.
+        compare: time the other ways too.
+        price: of an hour of all ranks together, in any currency; None: not asked.
+        ranks: numbers of ranks to predict an epoch for.
+        link: between ranks.
+        json: file for the results.
+        picture: SVG or PNG file.
+    """
+
+    groups: str
+    steps: int
+    compare: bool
+    price: float | None
+    ranks: Sequence[int]
+    link: Link
+    json: Path | None
+    picture: Path | None
+
+    @classmethod
+    def of(cls, groups: str, options: dict[str, Any]) -> Settings:
+        """Take what is the benchmark's own out of the options of its command.
+
+        Raises:
+            MtlplugError: a value cannot be used.
+        """
+        ranks, simulate = options.pop("ranks"), options.pop("simulate")
+        bandwidth, latency = options.pop("bandwidth"), options.pop("latency")
+        if bandwidth <= 0 or latency < 0:
+            raise MtlplugError(
+                f"--bandwidth {bandwidth:g} must be above 0, --latency {latency:g} 0 or more"
+            )
+        own = {name: options.pop(name) for name in ("steps", "compare", "price", "json", "picture")}
+        return cls(
+            groups=groups,
+            ranks=_ranks(ranks) if simulate else (),
+            link=Link(bandwidth * 1e9, latency * 1e-6),
+            **own,
+        )
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise MtlplugError(f"--steps is {self.steps}; an interval needs 2 or more")
+        if self.price is not None and self.price < 0:
+            raise MtlplugError(f"--price is {self.price}; it must be 0 or more")
+        for file, option in ((self.json, "--json"), (self.picture, "--picture")):
+            if file is not None and not file.absolute().parent.is_dir():
+                raise MtlplugError(f"{option} {file}: folder {file.parent} does not exist; make it")
+        if self.picture is not None and self.picture.suffix not in (".svg", ".png"):
+            raise MtlplugError(f"--picture {self.picture} is neither .svg nor .png")
+
+
+def bench(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure every combination, print tables, write what was asked for; returns the results.
+
+    Raises:
+        MtlplugError: an option, the data or the model is wrong.
+    """
+    workspace = open_workspace({**options, "groups": settings.groups})
+    chosen = combinations_of(workspace, settings.groups)
+    for groups in chosen:
+        workspace.suite.select(groups)
+    world = start()
+    console = new_console(quiet=not world.main)
+    flops = encoder_flops(Encoder.from_pretrained(workspace.config.model))
+    costs = []
+    for number, groups in enumerate(chosen, start=1):
+        console.print(f"{groups}: {number} of {len(chosen)}", style="dim")
+        costs.append(_cost(workspace, settings, groups, flops, world, console))
+        gc.collect()  # DeepSpeed's engine holds itself in cycles
+    report = {
+        "command": ["mtlplug", *sys.argv[1:]],
+        "machine": describe_machine(world),
+        "options": workspace.config.as_dict(),
+        "precision": costs[0].precision,
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings), default=str)),
+        "paper": _paper(),
+        "combinations": [dataclasses.asdict(cost) for cost in costs],
+    }
+    _show(report, costs, settings, console)
+    if world.main and settings.json is not None:
+        settings.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if world.main and settings.picture is not None:
+        draw(costs, title_of(report), settings.picture)
+    return report
+
+
+def _ranks(text: str) -> tuple[int, ...]:
+    """Numbers of ranks, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise MtlplugError(f"--ranks is '{text}'; write whole numbers above 0, as 8,64,512")
+    return tuple(map(int, parts))
+
+
+def combinations_of(workspace: Workspace, groups: str) -> list[str]:
+    """The combinations to measure, each an expression for `--groups`.
+
+    >>> combinations_of(workspace, "SL,SL+C")  # doctest: +SKIP
+    ['SL', 'SL+C']
+    """
+    if groups != ALL:
+        return [part.strip() for part in groups.split(",")]
+    suite = workspace.suite
+    # In the order of the suite's tasks, so that tables read as its author thinks.
+    present = [
+        code
+        for code in dict.fromkeys(task.format for task in suite.tasks.values())
+        if suite.groups[code]
+    ]
+    return [
+        "+".join(chosen)
+        for size in range(1, len(present) + 1)
+        for chosen in combinations(present, size)
+    ]
+
+
+def _cost(
+    workspace: Workspace,
+    settings: Settings,
+    groups: str,
+    flops: Flops,
+    world: World,
+    console: Console,
+) -> Cost:
+    config = workspace.config
+    data = build_data(workspace, workspace.suite.select(groups), console)
+    encoder = Encoder.from_pretrained(
+        config.model, gradient_checkpointing=config.gradient_checkpointing
+    )
+    deepspeed_config = resolve_deepspeed(config, world.size)
+    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    most = [workspace.builder().length(each.task) for each in data]
+    lengths = Lengths([each.stores[TRAIN] for each in data], most)
+    stopwatch = Stopwatch(
+        engine, loader, pool, lengths, flops, world,
+        ways=tuple(PADDED) if settings.compare else (),
+        ranks=settings.ranks,
+    )  # fmt: skip
+    ceilings = gemm_ceiling(encoder.hidden_size, dtype_of(engine.precision), world.device)
+    with console.status(f"timing {settings.steps} steps of {groups}"):
+        measured = stopwatch.run(settings.steps)
+    size = sum(parameter.numel() for parameter in engine.model.parameters())
+    bytes_each = dtype_of(engine.precision).itemsize
+    predictions = predict(
+        loader.packer, pool, measured.model, settings.ranks, size * bytes_each, settings.link
+    )
+    return summarise(groups, len(data), stopwatch, measured, ceilings, predictions, settings.price)
+
+
+def title_of(report: Mapping[str, Any]) -> str:
+    """What the picture shows, in a line."""
+    options, machine = report["options"], report["machine"]
+    model = Path(options["model"])
+    name = model.parent.name if model.name == "model" else model.name
+    return (
+        f"An epoch of suite {options['suite']}, encoder {name}, batch {options['batch_size']}, "
+        f"{report['precision']}, {machine['ranks']} x {machine['device']}"
+    )
+
+
+def _paper() -> dict[str, Any]:
+    """The paper's epoch times, by groups."""
+    text = files("mtlplug.bench").joinpath("padmakumar2022.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _show(
+    report: Mapping[str, Any], costs: Sequence[Cost], settings: Settings, console: Console
+) -> None:
+    console.print(cost_table(costs, report["paper"]))
+    if settings.compare:
+        console.print(padded_table(costs))
+    if settings.ranks:
+        console.print(prediction_table(costs, settings.link))
