@@ -24,6 +24,9 @@ from mtlplug.world import World
 WARMUP = 2
 """Steps before the first that counts: caches, allocators and clocks settle."""
 
+CPU_TOKENS = 2048
+"""Tokens of a padded micro-batch on a CPU: enough rows for its matrix products to run at speed."""
+
 
 @dataclass
 class Timed:
@@ -160,7 +163,10 @@ class Stopwatch:
 
     def _padded(self, shape: Shape, timed: Timed, seed: int) -> None:
         """One micro-batch of a padded batch: all of them have the same shape."""
-        most = max(1, self.loader.packer.max_tokens // shape.length)
+        tokens = self.loader.packer.max_tokens
+        if self.world.device.type == "cpu":
+            tokens = min(tokens, CPU_TOKENS)
+        most = max(1, tokens // shape.length)
         chosen = np.random.default_rng(seed).permutation(len(shape.members))[:most]
         part = shape.members.take(chosen)
         sequences = int(self.lengths.of(part, self.lengths.sequences_N).sum())

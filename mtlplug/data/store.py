@@ -143,17 +143,17 @@ class FeatureStore:
         return len(self.starts_N1) - 1
 
     @property
-    def lengths_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+    def lengths_N(self) -> npt.NDArray[np.int64]:
         """Tokens of each feature; counted anew at each call, so that no memory is held."""
         return np.diff(self.starts_N1[:, TOKENS])
 
     @property
-    def read_counts_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+    def read_counts_N(self) -> npt.NDArray[np.int64]:
         """Rows that the head reads of each feature."""
         return np.diff(self.starts_N1[:, READS])
 
     @property
-    def squares_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 (its shape)
+    def squares_N(self) -> npt.NDArray[np.int64]:
         """Squared lengths of the sequences of each feature, summed."""
         squares_S = np.square(np.diff(self.sequence_starts_S1))
         return np.add.reduceat(squares_S, self.feature_sequences_N1[:-1])
