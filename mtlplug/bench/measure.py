@@ -21,7 +21,7 @@ from mtlplug.model.flops import Flops
 from mtlplug.training.engine import Engine
 from mtlplug.world import World
 
-WARMUP = 2
+WARMUP = {"cpu": 1, "cuda": 3}
 """Steps before the first that counts: caches, allocators and clocks settle."""
 
 CPU_TOKENS = 2048
@@ -108,11 +108,12 @@ class Stopwatch:
 
     def run(self, steps: int) -> Measured:
         """Time `steps` batches drawn at random from the epoch."""
-        batches = list(islice(self._batches(), WARMUP + steps))
+        warmup = WARMUP[self.world.device.type]
+        batches = list(islice(self._batches(), warmup + steps))
         shapes = {way: self._drawn(way, len(batches)) for way in self.ways}
         measured = Measured()
         for number, members in enumerate(batches):
-            if number == WARMUP:
+            if number == warmup:
                 measured = Measured()
             self._step(members, measured)
             for ranks in self.ranks:

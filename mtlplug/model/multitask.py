@@ -43,7 +43,10 @@ class MultiTaskModel(nn.Module):
         tasks: the tasks, prepared; their order is the order of the heads.
         formats: the format of each task.
         read_counts: for each task the number of rows some feature of it reads; a head without
-            rows in a micro-batch runs on that many rows of zeros.
+            rows in a micro-batch runs on that many rows of zeros, where it must run.
+
+    Attributes:
+        run_absent_heads: run heads without rows too; otherwise they only get a gradient of zero.
     """
 
     def __init__(
@@ -58,17 +61,19 @@ class MultiTaskModel(nn.Module):
         self.tasks = tuple(tasks)
         self.formats = tuple(formats)
         self.read_counts = tuple(read_counts)
+        self.run_absent_heads = True
         self.heads = nn.ModuleList(
             task_format.head(task, encoder.hidden_size)
             for task, task_format in zip(tasks, formats, strict=True)
         )
 
     def forward(self, batch: MicroBatch) -> Output:
-        """Run the encoder once, then all heads in one fixed order.
+        """Run the encoder once, then the heads in one fixed order.
 
-        Every rank calls every head in every pass, in evaluation too: a head that sits out would
-        leave its parameters without a gradient on this rank alone, and ZeRO then reduces the
-        wrong pieces together without an error; ZeRO-3 gathers weights in every pass.
+        Every head gets a gradient on every rank in every pass: without one on this rank alone
+        ZeRO reduces the wrong pieces together without an error. ZeRO-2 reduces in the order of
+        the backward pass, and ZeRO-3 gathers weights in every pass, in evaluation too: there
+        every head runs.
         """
         hidden_TD = self.encoder(batch.stream)
         loss = hidden_TD.new_zeros((), dtype=torch.float32)
@@ -100,6 +105,10 @@ class MultiTaskModel(nn.Module):
 
     def _absent(self, number: int, hidden_TD: Tensor) -> Tensor:
         """An exact zero that still gives every parameter of the head a gradient of zero."""
+        if not self.run_absent_heads:
+            zero = hidden_TD.new_zeros((), dtype=torch.float32)
+            given: Tensor = _NoLoss.apply(zero, *self.heads[number].parameters())  # type: ignore[no-untyped-call]
+            return given
         count = self.read_counts[number]
         # ZeRO-3 counts the modules that a gradient passes through, so one must pass here too.
         rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)
@@ -108,6 +117,21 @@ class MultiTaskModel(nn.Module):
         # A head may mask with -inf, and -inf times zero is no zero.
         sums = [leaf.float().nan_to_num(0.0, 0.0, 0.0).sum() for leaf in _tensors(scores)]
         return torch.stack(sums).sum() * 0.0
+
+
+class _NoLoss(torch.autograd.Function):
+    """Passes on a zero that gives each parameter a gradient of zero."""
+
+    @staticmethod
+    def forward(ctx: Any, zero: Tensor, *parameters: Tensor) -> Tensor:
+        """The zero."""
+        ctx.save_for_backward(*parameters)
+        return zero.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """Zeros in the shapes of the parameters."""
+        return None, *map(torch.zeros_like, ctx.saved_tensors)
 
 
 def _tensors(scores: Any) -> list[Tensor]:

@@ -20,7 +20,7 @@ from mtlplug.errors import MtlplugError
 AUTO = "auto"
 """A value that the run fills in."""
 
-SECTIONS = ("zero_optimization", "fp16", "bf16", "optimizer", "scheduler")
+SECTIONS = ("zero_optimization", "fp16", "bf16", "optimizer", "scheduler", "data_types", "timers")
 """Parts of a configuration that are objects."""
 
 BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
@@ -70,6 +70,8 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
     }
     resolved["zero_optimization"].setdefault("overlap_comm", False)
     resolved.setdefault("steps_per_print", 2**31)
+    # DeepSpeed's own meter, which nobody sees, waits for the device twice a step.
+    resolved.setdefault("timers", {}).setdefault("throughput", {"enabled": False})
     return resolved
 
 
@@ -183,6 +185,13 @@ def _check_precision(resolved: dict[str, Any], config: RunConfig, where: str) ->
         raise MtlplugError(
             f"{where} asks for {says} with ZeRO stage 0, which keeps no float32 weights to save; "
             "use stage 1"
+        )
+    accumulated = resolved.get("data_types", {}).get("grad_accum_dtype") or says
+    if stage == 1 and accumulated != says:
+        raise MtlplugError(
+            f"{where} accumulates gradients in {accumulated} in a run in {says} with ZeRO stage 1, "
+            "where DeepSpeed does not add up those of several micro-batches; "
+            "remove data_types.grad_accum_dtype or use stage 2"
         )
 
 

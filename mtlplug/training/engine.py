@@ -25,6 +25,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel, Output
 from mtlplug.training import checkpoint
 from mtlplug.training.folder import RunFolder
+from mtlplug.training.zero import LightStep
 from mtlplug.world import World
 
 WEIGHTS = "weights.safetensors"
@@ -78,6 +79,9 @@ class Engine:
                 f"DeepSpeed refuses {config.deepspeed_config}: {reason}; change the file"
             ) from error
         checkpoint.refuse_code(self.engine)
+        self._light = LightStep(self.engine, world.size)
+        # From ZeRO-2 on gradients are reduced in the order of the backward pass.
+        self.model.run_absent_heads = self.in_step
 
     @property
     def model(self) -> MultiTaskModel:
@@ -95,7 +99,8 @@ class Engine:
 
     @property
     def skipped_steps(self) -> int:
-        """Steps skipped because a gradient overflowed in fp16."""
+        """Steps skipped because the gradient was not finite; waits for the device."""
+        self.engine.skipped_steps += self._light.take_skipped()
         return int(self.engine.skipped_steps)
 
     @property
@@ -107,22 +112,33 @@ class Engine:
     def gradient_norm(self) -> float | None:
         """Norm of the last step's gradient before clipping; None where it was skipped."""
         norm = self.engine.get_global_grad_norm()
-        return None if norm is None or not math.isfinite(norm) else float(norm)
+        value = math.nan if norm is None else float(norm)
+        return value if math.isfinite(value) else None
 
     def step(self, step: Step) -> Tensor:
-        """One optimizer step; returns this rank's share in the mean loss of the batch, detached.
-
-        Every micro-batch's loss is already weighted by 1 / batch size; DeepSpeed divides sums of
-        gradients by the number of ranks, which the factor takes back.
-        """
-        self.engine.train()
+        """One optimizer step; returns this rank's share in the mean loss of the batch, detached."""
         total = torch.zeros((), device=self.world.device)
         for micro_batch in step.micro_batches:
-            loss = self.engine(micro_batch.to(self.world.device)).loss
-            self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
-            total += loss.detach()
+            total += self.accumulate(micro_batch)
+        self.update()
+        return total
+
+    def accumulate(self, micro_batch: MicroBatch) -> Tensor:
+        """Add a micro-batch's gradient to the step's; returns its share in the loss, detached.
+
+        Its loss is already weighted by 1 / batch size; DeepSpeed divides sums of gradients by the
+        number of ranks, which the factor takes back.
+        """
+        self.engine.train()
+        loss: Tensor = self.engine(micro_batch.to(self.world.device)).loss
+        self.engine.backward(loss * self.world.size, scale_wrt_gas=False)
+        return loss.detach()
+
+    def update(self) -> None:
+        """Reduce the accumulated gradient over the ranks, clip it, and update the parameters."""
         try:
             self.engine.step()
+            self._light.finish()
         except Exception as error:  # DeepSpeed raises a bare one
             if "loss scale already at minimum" not in str(error):
                 raise
@@ -130,7 +146,6 @@ class Engine:
                 f"gradients overflow in fp16 at every loss scale, step {self.engine.global_steps}; "
                 "use --precision bf16, or lower --learning-rate"
             ) from error
-        return total
 
     def evaluate(self, micro_batch: MicroBatch) -> Output:
         """Losses and scores of a micro-batch, without dropout or gradients."""

@@ -13,11 +13,14 @@ from safetensors.torch import save_file
 from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
+from mtlplug.config import RunConfig
 from mtlplug.data.build import TRAIN, TaskData
+from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
+from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
@@ -25,7 +28,7 @@ from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
-from mtlplug.training.progress import Display, data_table, score_table
+from mtlplug.training.progress import Display, Reading, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
 from mtlplug.workspace import Workspace, open_workspace
@@ -73,14 +76,9 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
     """The stored features of all tasks, made where they are missing."""
-    builder = workspace.builder()
-    data = []
-    with console.status("reading tasks") as status:
-        for task in tasks:
-            status.update(f"reading {task.name}")
-            task_format = workspace.plugins.formats[task.format]
-            data.append(builder.build(task, task_format, [TRAIN, VALID]))
-    return data
+    jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
+    with Reading(console, len(jobs)) as reading:
+        return build_all(workspace.builder(), jobs, [TRAIN, VALID], reading.tell)
 
 
 def prepare_training(
@@ -94,6 +92,33 @@ def prepare_training(
 ) -> Training:
     """Model, engine, mix and evaluation."""
     config = workspace.config
+    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    # Ranks draw their dropout from generators of their own.
+    torch.manual_seed(config.seed * 1_000_003 + world.rank)
+    return Training(
+        config=config,
+        world=world,
+        engine=engine,
+        pool=pool,
+        loader=loader,
+        evaluate=Evaluator(
+            data, VALID, config.max_tokens, world, engine.in_step, loader.packer.pair_cost
+        ),
+        folder=folder,
+        display=Display(console, pool.steps_per_epoch * config.max_epochs),
+        progress=Progress(EarlyStopping(config.patience)),
+    )
+
+
+def prepare_steps(
+    config: RunConfig,
+    data: Sequence[TaskData],
+    encoder: Encoder,
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> tuple[Engine, Pool, Loader]:
+    """What steps are made of: the engine, the mix and what packs its batches."""
+    pair_cost = encoder_flops(encoder).pair_cost
     model = new_model(encoder, data, config.seed)
     stores = [each.stores[TRAIN] for each in data]
     pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
@@ -104,20 +129,9 @@ def prepare_training(
         [each.format for each in data],
         [each.task.weight for each in data],
         config.max_tokens,
+        pair_cost,
     )
-    # Ranks draw their dropout from generators of their own.
-    torch.manual_seed(config.seed * 1_000_003 + world.rank)
-    return Training(
-        config=config,
-        world=world,
-        engine=engine,
-        pool=pool,
-        loader=Loader(packer, world, engine.in_step),
-        evaluate=Evaluator(data, VALID, config.max_tokens, world, engine.in_step),
-        folder=folder,
-        display=Display(console, total_steps),
-        progress=Progress(EarlyStopping(config.patience)),
-    )
+    return engine, pool, Loader(packer, world, engine.in_step)
 
 
 def new_model(encoder: Encoder, data: Sequence[TaskData], seed: int) -> MultiTaskModel:

@@ -79,12 +79,6 @@ def test_measured_and_derived(report: dict[str, Any]) -> None:
         assert [each["ranks"] for each in cost["predictions"]] == [2, 4]
 
 
-def test_padding_to_max_length_costs_most(report: dict[str, Any]) -> None:
-    """Sentences of 10 tokens padded to 48 take longer than packed; the ratio says so."""
-    (cost,) = (each for each in report["combinations"] if each["groups"] == "SL")
-    assert cost["ratios"]["max_length"]["value"] > 1.0
-
-
 def test_what_is_printed(result: Result, report: dict[str, Any]) -> None:
     """Tables of cost, of padding and of predictions, with the paper's ratios."""
     for title in ("an epoch of pre-finetuning", "times as long as packed", "predicted from"):

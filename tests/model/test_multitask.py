@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from mtlplug.batching.mixing import Members, Pool
@@ -62,12 +63,18 @@ def test_a_feature_scores_the_same_alone_and_packed_with_others(
         )
 
 
+@pytest.mark.parametrize("run", [True, False])
 def test_every_head_gets_a_gradient_and_an_absent_one_exactly_zero(
-    model: MultiTaskModel, packer: Packer
+    model: MultiTaskModel, packer: Packer, run: bool
 ) -> None:
-    """All parameters have gradients on every rank; absent heads do not move."""
+    """All parameters have gradients on every rank; absent heads do not move, run or not."""
+    model.run_absent_heads = run
+    ran: list[nn.Module] = []
+    for head in model.heads:
+        head.register_forward_hook(lambda head, *_: ran.append(head))
     only = Members(np.zeros(4, np.int64), np.arange(4))  # features of the first task
     model(packer.pack(only, 4)).loss.backward()
+    assert ran == (list(model.heads) if run else [model.heads[0]])
     for number, head in enumerate(model.heads):
         for parameter in head.parameters():
             assert parameter.grad is not None

@@ -36,6 +36,15 @@ def test_our_own_configurations_are_zero_1(precision: str) -> None:
     assert precision_of(config) == precision
     assert config["train_batch_size"] == 128
     assert config["gradient_clipping"] == 1.0
+    # A bucket that gradients are copied into would hold 500 million numbers.
+    assert config["zero_optimization"]["contiguous_gradients"] is False
+
+
+def test_deepspeeds_meter_is_off_unless_asked_for(tmp_path: Path) -> None:
+    """It waits for the device in every step; a user may still want it."""
+    assert resolved(tmp_path, {})["timers"]["throughput"]["enabled"] is False
+    on = {"timers": {"throughput": {"enabled": True}}}
+    assert resolved(tmp_path, on)["timers"]["throughput"]["enabled"] is True
 
 
 def test_what_the_user_sets_is_kept(tmp_path: Path) -> None:
@@ -68,6 +77,15 @@ def test_auto_precision_follows_the_run(tmp_path: Path) -> None:
             "asks for bf16, the run for fp16",
         ),
         ({"bf16": {"enabled": True}}, {}, "bf16 with ZeRO stage 0"),
+        (
+            {
+                "bf16": {"enabled": True},
+                "zero_optimization": {"stage": 1},
+                "data_types": {"grad_accum_dtype": "fp32"},
+            },
+            {},
+            "accumulates gradients in fp32 in a run in bf16 with ZeRO stage 1",
+        ),
         ({"zero_optimization": 1}, {}, "is not an object"),
     ],
 )
