@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,7 +45,26 @@ def gemm_ceiling(width: int, dtype: torch.dtype, device: torch.device) -> dict[s
         for name, product in products.items():  # in turn, so that a slow moment hits all
             seconds[name] = min(seconds[name], timed(product, device))
     speeds = {name: operations / value for name, value in seconds.items()}
-    return speeds | {"mean": len(seconds) * operations / sum(seconds.values())}
+    return _with_mean(speeds)
+
+
+def highest(*ceilings: Mapping[str, float]) -> dict[str, float]:
+    """The best of several measurements: other jobs can only make them lower."""
+    names = [name for name in ceilings[0] if name != "mean"]
+    return _with_mean({name: max(each[name] for each in ceilings) for name in names})
+
+
+def _with_mean(speeds: dict[str, float]) -> dict[str, float]:
+    return speeds | {"mean": len(speeds) / sum(1 / speed for speed in speeds.values())}
+
+
+def give_back_memory() -> None:
+    """Free what the last engine held, so that the next one's peak is its own."""
+    gc.collect()  # DeepSpeed's engine holds itself in cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # glibc keeps what is freed; others have no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:

@@ -136,7 +136,7 @@ def duration(estimate: Estimate) -> str:
     """A time with its margin.
 
     >>> duration(Estimate(5400.0, 540.0))
-    '1 h 30 min ± 10%'
+    '1 h 30 ± 10%'
     """
     return f"{clock(estimate.value)} ± {estimate.margin / estimate.value:.0%}"
 
@@ -144,15 +144,15 @@ def duration(estimate: Estimate) -> str:
 def clock(seconds: float) -> str:
     """A time in the units people use.
 
-    >>> [clock(each) for each in (9.87, 75, 7260)]
-    ['9.9 s', '1 min 15 s', '2 h 01 min']
+    >>> [clock(each) for each in (9.87, 75, 3000, 7260)]
+    ['9.9 s', '1 min 15 s', '50 min', '2 h 01']
     """
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    if seconds < 600:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"
 
 
 def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
