@@ -192,7 +192,8 @@ def draw(costs: Sequence[Cost], title: str, path: Path) -> None:
         [cost.groups for cost in costs],
     )
     axes.invert_yaxis()
-    axes.margins(x=0.1)
+    axes.margins(x=0.1, y=0.02)
+    axes.set_xlim(left=0)
     axes.set_xlabel(f"{units[unit]} for an epoch (95 % interval)")
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
