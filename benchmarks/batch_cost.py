@@ -12,7 +12,6 @@ Usage: OMP_NUM_THREADS=1 python benchmarks/batch_cost.py --model DIR --data DIR 
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TRAIN
 from mtlplug.data.parallel import build_all
 from mtlplug.data.store import FeatureStore
+from mtlplug.processor import processor
 from mtlplug.workspace import open_workspace
 from mtlplug.world import World
 
@@ -78,7 +78,7 @@ def main(
         "suite": suite,
         "batch": 128,
         "batches": batches,
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor().name,
         "versions": {name: version(name) for name in PACKAGES},
         "milliseconds": rows,
     }

@@ -11,7 +11,6 @@ Usage: python benchmarks/rank_balance.py --model DIR --data DIR --output FILE
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +19,15 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-from transformers import AutoConfig
 
 from mtlplug.batching.mixing import Members, Pool
 from mtlplug.batching.packing import Packer
 from mtlplug.batching.splitting import longest_first, split_over_ranks
 from mtlplug.data.build import TRAIN
 from mtlplug.data.parallel import build_all
+from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
+from mtlplug.processor import processor
 from mtlplug.workspace import open_workspace
 
 GROUPS = ("SL", "C", "QA", "SL+C", "SL+QA+C")
@@ -51,7 +51,7 @@ def main(
 ) -> None:
     """Print and write the load of the costliest rank over the mean."""
     workspace = open_workspace({"model": model, "data": data, "suite": suite, "cache": cache})
-    pair_cost = encoder_flops(AutoConfig.from_pretrained(model)).pair_cost
+    pair_cost = encoder_flops(Encoder.from_pretrained(model)).pair_cost
     rows = []
     for groups in GROUPS:
         tasks = workspace.suite.select(groups)
@@ -72,7 +72,7 @@ def main(
         "model": Path(model).parts[-2:],
         "pair_cost": pair_cost,
         "batches": batches,
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor().name,
         "rows": rows,
     }
     if output:

@@ -79,24 +79,38 @@ def suite_options(command: Command) -> Command:
     return command
 
 
+def step_options(command: Command) -> Command:
+    """The options that say how a step is taken."""
+    for option in reversed(
+        [
+            click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
+            click.option("--batch-size", type=int, help="Features of a step, all ranks. [128]"),
+            click.option("--max-tokens", type=int, help="Most tokens of a micro-batch. [8192]"),
+            click.option("--deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]"),
+            click.option(
+                "--gradient-checkpointing",
+                is_flag=True,
+                default=None,
+                help="Less memory, more compute.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @main.command(context_settings=CONTEXT)
 @click.option("--groups", required=True, help="What to train on: groups or tasks joined by '+'.")
 @suite_options
 @click.option("--output", type=PATH, help="Folder of the run. [runs/SUITE-GROUPS]")
 @click.option("--seed", type=int, help="Of the mix, new heads and dropout. [13]")
-@click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]")
-@click.option("--batch-size", type=int, help="Features of one optimizer step, all ranks. [128]")
-@click.option("--max-tokens", type=int, help="Most tokens of a micro-batch on one rank. [8192]")
+@step_options
 @click.option("--max-epochs", type=int, help="Epochs at the most. [10]")
 @click.option("--patience", type=int, help="Epochs without improvement before stopping. [3]")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW. [5e-5]")
 @click.option("--warmup-ratio", type=float, help="Share of steps the rate rises over. [0]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
 @click.option("--gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
-@click.option("--deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]")
-@click.option(
-    "--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more compute."
-)
 @click.option("--log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
 @click.option("--overwrite", is_flag=True, default=None, help="Start over in a used folder.")
 @click.option("--local-rank", type=int, hidden=True, help="Set by the deepspeed launcher.")
@@ -122,13 +136,7 @@ def run(local_rank: int | None, **options: Any) -> None:
     help="Combinations separated by commas, for example SL,SL+C; 'all' for every combination.",
 )
 @suite_options
-@click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]")
-@click.option("--batch-size", type=int, help="Features of one optimizer step, all ranks. [128]")
-@click.option("--max-tokens", type=int, help="Most tokens of a micro-batch on one rank. [8192]")
-@click.option("--deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]")
-@click.option(
-    "--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more compute."
-)
+@step_options
 @click.option("--steps", type=int, default=8, show_default=True, help="Steps timed of each.")
 @click.option(
     "--compare/--no-compare",

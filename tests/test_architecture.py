@@ -34,6 +34,7 @@ ROOMS = (
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
+        "mtlplug.processor",
         "mtlplug.world",
         "mtlplug.demo",
         "mtlplug.suites",

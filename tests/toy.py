@@ -100,10 +100,3 @@ def task_data(
         )
         data.append(builder.build(task, task_format, ["train", "valid"]))
     return data
-
-
-def without_dropout(model: torch.nn.Module) -> None:
-    """Switch dropout off for good, so that runs can be compared."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0

@@ -30,6 +30,7 @@ from turns import Turn, take_turns
 from worker import Job
 
 from mtlplug.listing import new_console
+from mtlplug.processor import processor
 
 PEERS = {"tasknet": ("SL+QA+C",), "machamp": ("SL+C",), "trainer": ("SL+QA+C", "SL+C")}
 """The mixes each peer is measured on; machamp has no question answering."""
@@ -143,13 +144,12 @@ def uniform_loss(job: Job) -> float:
 
 def machine() -> dict[str, Any]:
     """What it was measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor()
-    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(), "load": load}
+    return {
+        "cpu": processor().name,
+        "cores": os.cpu_count(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
 
 
 def command() -> str:

@@ -27,7 +27,7 @@ from mtlplug.data.build import TRAIN
 from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
-from mtlplug.model.flops import Flops, encoder_flops
+from mtlplug.model.flops import encoder_flops
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.launch import start
 from mtlplug.training.pretrain import build_data, prepare_steps
@@ -107,24 +107,24 @@ def bench(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
         workspace.suite.select(groups)
     world = start()
     console = new_console(quiet=not world.main)
-    flops = encoder_flops(Encoder.from_pretrained(workspace.config.model))
     costs = []
     for number, groups in enumerate(chosen, start=1):
         console.print(f"{groups}: {number} of {len(chosen)}", style="dim")
-        costs.append(_cost(workspace, settings, groups, flops, world, console))
+        costs.append(_cost(workspace, settings, groups, world, console))
         give_back_memory()
     report = {
         "command": ["mtlplug", *sys.argv[1:]],
         "machine": describe_machine(world),
         "options": workspace.config.as_dict(),
         "precision": costs[0].precision,
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings), default=str)),
+        "settings": dataclasses.asdict(settings),
         "paper": _paper(),
         "combinations": [dataclasses.asdict(cost) for cost in costs],
     }
     _show(report, costs, settings, console)
     if world.main and settings.json is not None:
-        settings.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(report, indent=1, default=str)  # paths as text
+        settings.json.write_text(text + "\n", encoding="utf-8")
     if world.main and settings.picture is not None:
         draw(costs, title_of(report), settings.picture)
     return report
@@ -161,18 +161,14 @@ def combinations_of(workspace: Workspace, groups: str) -> list[str]:
 
 
 def _cost(
-    workspace: Workspace,
-    settings: Settings,
-    groups: str,
-    flops: Flops,
-    world: World,
-    console: Console,
+    workspace: Workspace, settings: Settings, groups: str, world: World, console: Console
 ) -> Cost:
     config = workspace.config
     data = build_data(workspace, workspace.suite.select(groups), console)
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
+    flops = encoder_flops(encoder)
     deepspeed_config = resolve_deepspeed(config, world.size)
     engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
     most = [workspace.builder().length(each.task) for each in data]

@@ -67,8 +67,8 @@ class Lengths:
         self._starts = np.cumsum([0, *map(len, stores)])
         self.tokens_N = np.concatenate([store.lengths_N for store in stores])
         self.sequences_N = np.concatenate([np.diff(store.feature_sequences_N1) for store in stores])
-        self.squares_N = np.concatenate([_reduced(np.add, store, 2) for store in stores])
-        self.longest_N = np.concatenate([_reduced(np.maximum, store, 1) for store in stores])
+        self.squares_N = np.concatenate([store.squares_N for store in stores])
+        self.longest_N = np.concatenate([_longest(store) for store in stores])
 
     def __len__(self) -> int:
         return len(self.tokens_N)
@@ -108,8 +108,8 @@ class Lengths:
             yield Shape(part, int(length), int(self.of(part, self.sequences_N).sum()))
 
 
-def _reduced(reduce: np.ufunc, store: FeatureStore, power: int) -> Integers:
-    """Over the sequences of each feature: the sum or maximum of a power of their lengths."""
-    sizes_S = np.diff(store.sequence_starts_S1) ** power
-    reduced: Integers = reduce.reduceat(sizes_S, store.feature_sequences_N1[:-1])
-    return reduced
+def _longest(store: FeatureStore) -> Integers:
+    """Tokens of the longest sequence of each feature."""
+    sizes_S = np.diff(store.sequence_starts_S1)
+    longest: Integers = np.maximum.reduceat(sizes_S, store.feature_sequences_N1[:-1])
+    return longest

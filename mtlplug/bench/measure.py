@@ -186,9 +186,7 @@ class Stopwatch:
 
     def _cost(self, members: Members) -> float:
         """Tokens and attention without padding, in tokens."""
-        tokens = self.lengths.of(members, self.lengths.tokens_N).sum()
-        pairs = self.lengths.of(members, self.lengths.squares_N).sum()
-        return float(tokens + self.flops.pair_cost * pairs)
+        return float(self.loader.packer.costs(members).sum())
 
     def _meet(self) -> None:
         """Wait for this rank's device and for the other ranks."""

@@ -16,6 +16,7 @@ from deepspeed.accelerator import get_accelerator
 from mtlplug import __version__
 from mtlplug.doctor.checks import Check, bad, note, ok, size
 from mtlplug.plugin_manager import Plugins
+from mtlplug.processor import processor
 from mtlplug.training.deepspeed_config import BF16_FLAGS, default_precision
 
 GIB = 1 << 30
@@ -35,7 +36,7 @@ def machine_checks(cache: Path) -> Iterator[Check]:
         cache: the folder where features are kept.
     """
     yield versions()
-    yield processor()
+    yield cores_and_units()
     yield from gpus()
     yield precision()
     yield memory()
@@ -51,9 +52,9 @@ def versions() -> Check:
     return ok("versions", ", ".join(f"{name} {each}" for name, each in found.items()), **found)
 
 
-def processor() -> Check:
+def cores_and_units() -> Check:
     """Cores that this process may use, threads that torch uses, units for bf16."""
-    name, flags = _cpuinfo()
+    name, flags = processor()
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     features = [feature for feature in FEATURES if feature in flags]
     units = ", ".join(features) or "no vector units"
@@ -175,16 +176,3 @@ def free_memory() -> int | None:
     except (OSError, ValueError):  # no limit: the file says "max", or is not there
         return free
     return max(0, min(free, limit - used))
-
-
-def _cpuinfo() -> tuple[str, set[str]]:
-    """The processor's name and what it can do."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine(), set()
-    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
-    # Keys repeat for each core; ARM calls its flags Features.
-    found = {key.strip(): value.strip() for key, value in pairs}
-    flags = found.get("flags") or found.get("Features") or ""
-    return found.get("model name", platform.machine()), set(flags.split())

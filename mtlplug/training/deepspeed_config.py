@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
+from mtlplug.processor import processor
 
 AUTO = "auto"
 """A value that the run fills in."""
@@ -90,12 +91,7 @@ def default_precision() -> str:
     """What suits the machine: fp16 on CUDA, bf16 on a CPU with units for it, else fp32."""
     if torch.cuda.is_available():
         return "fp16"
-    try:
-        cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return "fp32"
-    flags = next((line for line in cpu.splitlines() if line.startswith("flags")), "")
-    return "bf16" if BF16_FLAGS & set(flags.split()) else "fp32"
+    return "bf16" if BF16_FLAGS & processor().flags else "fp32"
 
 
 def _supported(precision: str) -> bool:

@@ -28,7 +28,7 @@ from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
-from mtlplug.training.progress import Display, Reading, data_table, score_table
+from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
 from mtlplug.workspace import Workspace, open_workspace
@@ -77,7 +77,7 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
     """The stored features of all tasks, made where they are missing."""
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
-    with Reading(console, len(jobs)) as reading:
+    with BuildDisplay(console, len(jobs)) as reading:
         return build_all(workspace.builder(), jobs, [TRAIN, VALID], reading.tell)
 
 

@@ -26,7 +26,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """How often a line is printed where there is no terminal."""
 
 
-class Reading:
+class BuildDisplay:
     """Shows how far the building of features is: a bar on a terminal, nothing elsewhere."""
 
     def __init__(self, console: Console, tasks: int) -> None:
@@ -44,7 +44,7 @@ class Reading:
         self._lines: dict[str, TaskID] = {}
         self._complete: set[str] = set()
 
-    def __enter__(self) -> Reading:
+    def __enter__(self) -> BuildDisplay:
         self._progress.start()
         return self
 

@@ -32,7 +32,7 @@ def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that would wait for each other are worth a note with the remedy."""
     cores = len(os.sched_getaffinity(0))
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores + 1)
-    check = machine.processor()
+    check = machine.cores_and_units()
     assert check.status == NOTE
     assert f"OMP_NUM_THREADS={cores}" in check.remedy
 

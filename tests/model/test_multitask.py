@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from mtlplug.batching.mixing import Members, Pool
 from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TaskData
+from mtlplug.doctor.job import without_dropout
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.training.pretrain import new_model
@@ -30,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[TaskData]:
 def model(data: list[TaskData]) -> MultiTaskModel:
     """Encoder and heads without dropout."""
     model = new_model(toy.encoder(), data, seed=1)
-    toy.without_dropout(model)
+    without_dropout(model)
     return model
 
 

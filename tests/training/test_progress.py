@@ -6,14 +6,14 @@ import io
 
 from rich.console import Console
 
-from mtlplug.training.progress import Reading
+from mtlplug.training.progress import BuildDisplay
 
 
 def shown(*, terminal: bool, quiet: bool = False) -> str:
     """What a console shows of a task that is being read and one that is complete."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, quiet=quiet, width=100)
-    with Reading(console, 2) as reading:
+    with BuildDisplay(console, 2) as reading:
         reading.tell("gum", "train", 1024)
         reading.tell("sst2", "", 0)
         reading.tell("sst2", "", 0)

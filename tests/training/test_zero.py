@@ -16,7 +16,7 @@ from mtlplug.batching.packing import Packer
 from mtlplug.config import RunConfig
 from mtlplug.data.build import TaskData
 from mtlplug.doctor.gradient import difference, reference, tolerance_of
-from mtlplug.doctor.job import Case, Job, Recipe
+from mtlplug.doctor.job import Case, Job, Recipe, without_dropout
 from mtlplug.doctor.ranks import train_on_ranks
 from mtlplug.training import engine as engine_module
 from mtlplug.training.deepspeed_config import resolve_deepspeed
@@ -50,7 +50,7 @@ def new_engine(data: list[TaskData], precision: str, **sections: Any) -> Engine:
     for section, values in sections.items():
         resolved.setdefault(section, {}).update(values)
     model = new_model(toy.encoder(), data, seed=3)
-    toy.without_dropout(model)
+    without_dropout(model)
     return Engine(model, config, resolved, 10**9, start())
 
 
