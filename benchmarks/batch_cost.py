@@ -1,7 +1,8 @@
 """What building one batch costs: this project's stores beside rows of an Arrow dataset.
 
 The same 128 features of the same batches, tokenised before: as the loader of one rank lays them
-out (plan, records, packed stream, rows and targets of each head), and as Arrow rows fetched one
+out (plan, records, packed stream, rows and targets of the heads; and with these cut by task, which
+the step does where the heads run), and as Arrow rows fetched one
 by one (`datasets`, `dataset[i]`) or task by task (`dataset[indices]`), padded to the longest of
 the batch. Arrow's columns are the ids and types alone: it makes no rows and targets of heads.
 Processor time of the calling thread, interleaved batch by batch.
@@ -93,6 +94,9 @@ def measured(
     loader = Loader(packer, World(0, 1, torch.device("cpu")), in_step=False)
     ways: dict[str, Callable[[Members], Any]] = {
         "ours": loader.step,
+        "ours_with_the_cut_by_task": lambda members: [
+            micro_batch.tasks for micro_batch in loader.step(members).micro_batches
+        ],
         "plan_only": lambda members: packer.plan(members, 1),
         "arrow_row_by_row": lambda members: padded(one_by_one(sets, members)),
         "arrow_by_task": lambda members: padded(task_by_task(sets, members)),

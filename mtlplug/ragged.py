@@ -34,17 +34,13 @@ class Splits:
         index_R = torch.repeat_interleave(torch.arange(len(sizes)), sizes_B)
         return cls(sizes, index_R, torch.cumsum(sizes_B, 0) - sizes_B)
 
-    def to(self, device: torch.device, non_blocking: bool = True) -> Splits:
-        """The same splits on another device."""
+    def to(self, device: torch.device) -> Splits:
+        """The same splits on another device, copied without waiting."""
         return Splits(
             self.sizes,
-            self.index_R.to(device, non_blocking=non_blocking),
-            self.starts_B.to(device, non_blocking=non_blocking),
+            self.index_R.to(device, non_blocking=True),
+            self.starts_B.to(device, non_blocking=True),
         )
-
-    def pin_memory(self) -> Splits:
-        """The same splits in page-locked memory, for asynchronous copies."""
-        return Splits(self.sizes, self.index_R.pin_memory(), self.starts_B.pin_memory())
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -92,19 +92,17 @@ class QuestionAnswering(TaskFormat):
         """One linear layer: a score as start and one as end."""
         return TokenHead(hidden_size, 2, dropout=0.0)
 
-    def collate(self, targets: Sequence[npt.NDArray[Any]]) -> Tensor:
-        """Rows of start and end. *Shape:* (B, 2)."""
-        return super().collate(targets).view(-1, 2)
-
     def loss(self, scores: Tensor, targets: Tensor, splits: Splits) -> Tensor:
         """Mean of the cross entropies of start and end over the rows of each window.
 
-        *Shape:* scores (R, 2), targets (B, 2) counted within each window -> (B,).
+        *Shape:* scores (R, 2), targets (2B,): start and end of each, counted within its window
+        -> (B,).
         """
         log_probs_R2 = log_softmax_per_feature(scores, splits)
-        rows_B2 = splits.starts_B[:, None] + targets.clamp(min=0)
+        targets_B2 = targets.view(-1, 2)
+        rows_B2 = splits.starts_B[:, None] + targets_B2.clamp(min=0)
         losses_B2 = -log_probs_R2.gather(0, rows_B2)
-        return (losses_B2 * (targets != IGNORE)).mean(1)
+        return (losses_B2 * (targets_B2 != IGNORE)).mean(1)
 
     def decode(self, task: Task, scores: Tensor, splits: Splits) -> list[Any]:
         """For each window the raw scores of "no answer" and of its best spans, best first.

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.batching.mixing import Members
-from mtlplug.batching.packing import MicroBatch, Packer
+from mtlplug.batching.packing import Packer
 from mtlplug.world import World
 
 AHEAD = 2

@@ -5,7 +5,7 @@ Shapes: T tokens, S sequences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class TokenStream:
         cls,
         ids: Sequence[npt.NDArray[Any]],
         types: Sequence[npt.NDArray[Any]],
-        lengths: Sequence[int] | None = None,
+        lengths: npt.NDArray[Any] | None = None,
     ) -> TokenStream:
         """A stream on the CPU, in the order given; quickest to encode sorted by length.
 
@@ -54,49 +54,45 @@ class TokenStream:
             MtlplugError: there is no sequence, one is empty, or ids and types do not match.
         """
         sizes = tuple(map(len, ids))
-        lengths = sizes if lengths is None else tuple(lengths)
-        _check(lengths, sizes, tuple(map(len, types)))
-        starts_S1 = np.zeros(len(lengths) + 1, dtype=np.int32)
-        np.cumsum(lengths, out=starts_S1[1:])
-        positions_T = np.arange(starts_S1[-1]) - np.repeat(starts_S1[:-1], lengths)
+        lengths_S = np.array(sizes if lengths is None else lengths, dtype=np.int64)
+        _check(lengths_S, sizes, tuple(map(len, types)))
+        starts_S1 = np.zeros(len(lengths_S) + 1, dtype=np.int64)
+        lengths_S.cumsum(out=starts_S1[1:])
+        positions_T = np.arange(starts_S1[-1])
+        positions_T -= starts_S1[:-1].repeat(lengths_S)
         return cls(
             torch.from_numpy(np.concatenate(ids, dtype=np.int64)),
             torch.from_numpy(np.concatenate(types, dtype=np.int64)),
-            torch.from_numpy(positions_T.astype(np.int64, copy=False)),
-            torch.from_numpy(starts_S1),
-            lengths,
+            torch.from_numpy(positions_T),
+            torch.from_numpy(starts_S1.astype(np.int32)),
+            tuple(lengths_S.tolist()),
         )
 
-    def to(self, device: torch.device, non_blocking: bool = True) -> TokenStream:
-        """The same stream on another device."""
+    def moved(self, move: Callable[[Tensor], Tensor]) -> TokenStream:
+        """The same stream, each tensor as `move` gives it: on another device, in other memory."""
         return TokenStream(
-            self.ids_T.to(device, non_blocking=non_blocking),
-            self.types_T.to(device, non_blocking=non_blocking),
-            self.positions_T.to(device, non_blocking=non_blocking),
-            self.starts_S1.to(device, non_blocking=non_blocking),
+            move(self.ids_T),
+            move(self.types_T),
+            move(self.positions_T),
+            move(self.starts_S1),
             self.lengths,
         )
 
-    def pin_memory(self) -> TokenStream:
-        """The same stream in page-locked memory, for asynchronous copies."""
-        return TokenStream(
-            self.ids_T.pin_memory(),
-            self.types_T.pin_memory(),
-            self.positions_T.pin_memory(),
-            self.starts_S1.pin_memory(),
-            self.lengths,
-        )
+    def to(self, device: torch.device) -> TokenStream:
+        """The same stream on another device, copied without waiting."""
+        return self.moved(lambda values: values.to(device, non_blocking=True))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
 
-def _check(lengths: tuple[int, ...], ids: tuple[int, ...], types: tuple[int, ...]) -> None:
-    if not lengths or 0 in lengths:
-        what = f"sequence {lengths.index(0)} of {len(lengths)} is empty" if lengths else "got none"
+def _check(lengths_S: npt.NDArray[np.int64], ids: tuple[int, ...], types: tuple[int, ...]) -> None:
+    if not lengths_S.all() or not len(lengths_S):
+        empty = lengths_S.tolist().index(0) if len(lengths_S) else 0
+        what = f"sequence {empty} of {len(lengths_S)} is empty" if len(lengths_S) else "got none"
         raise MtlplugError(f"the encoder reads one or more sequences of tokens; {what}")
-    if ids != types or sum(ids) != sum(lengths):
+    if ids != types or sum(ids) != lengths_S.sum():
         raise MtlplugError(
             f"{sum(ids)} token ids and {sum(types)} token type ids do not match "
-            f"{len(lengths)} sequences of {sum(lengths)} tokens; give each token one of both"
+            f"{len(lengths_S)} sequences of {lengths_S.sum()} tokens; give each token one of both"
         )

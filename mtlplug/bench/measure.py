@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from mtlplug.batching.loader import Loader
+from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.batching.mixing import Members, Pool
-from mtlplug.batching.packing import MicroBatch
 from mtlplug.bench.ceiling import PeakMemory, synchronize
 from mtlplug.bench.estimate import Estimate, StepModel, total_of
 from mtlplug.bench.lengths import PADDED, Lengths, Shape

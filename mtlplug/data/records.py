@@ -79,26 +79,24 @@ class Records:
         tokens_T = self._words_W[places(self._tokens_at_B, self.tokens_B)]
         return tokens_T & ((1 << TYPE_BITS) - 1), tokens_T >> TYPE_BITS
 
-    def lengths(self) -> list[int]:
-        """Tokens of each sequence, S numbers."""
-        lengths: list[int] = self._words_W[places(self._sequences_at_B, self.sequences_B)].tolist()
-        return lengths
+    def lengths(self) -> Words:
+        """Tokens of each sequence. *Shape:* (S,)."""
+        return self._words_W[places(self._sequences_at_B, self.sequences_B)]
 
     def reads(self, order_B: Integers) -> Words:
         """What the features in this order read, counted from each one's first token. (R,)."""
         return self._words_W[places(self._reads_at_B[order_B], self.reads_B[order_B])]
 
-    def targets(self, order_B: Integers, dtype: np.dtype[Any]) -> list[npt.NDArray[Any]]:
-        """The targets of the features in this order, which all have one type."""
-        sizes_B = self._targets_B[order_B]
-        if not len(sizes_B):
-            return []
-        values = self._words_W[places(self._targets_at_B[order_B], sizes_B)].view(dtype)
-        ends = (np.cumsum(sizes_B) * 4 // dtype.itemsize).tolist()
-        return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    def targets(self, order_B: Integers, dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], Integers]:
+        """Targets of features in this order, all of one type, end to end; their sizes (B,)."""
+        words_B = self._targets_B[order_B]
+        values = self._words_W[places(self._targets_at_B[order_B], words_B)].view(dtype)
+        return values, words_B * 4 // dtype.itemsize
 
 
 def places(starts_B: Integers, sizes_B: Integers) -> Integers:
     """The indices of ranges, laid end to end: `starts[0], starts[0] + 1, ...`."""
-    ends_B = np.cumsum(sizes_B)
-    return np.arange(ends_B[-1]) + np.repeat(starts_B - ends_B + sizes_B, sizes_B)
+    ends_B = sizes_B.cumsum()
+    found: Integers = (starts_B - ends_B + sizes_B).repeat(sizes_B)
+    found += np.arange(ends_B[-1])
+    return found

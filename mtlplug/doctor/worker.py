@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtlplug.batching.loader import Loader, Step
+from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.batching.mixing import Members
-from mtlplug.batching.packing import MicroBatch, Packer
+from mtlplug.batching.packing import Packer
 from mtlplug.batching.splitting import micro_batches
 from mtlplug.config import RunConfig
 from mtlplug.doctor.job import Case, Job, without_dropout
@@ -127,12 +128,9 @@ def _mean_of_means(step: Step, ranks: int) -> Step:
     """Each micro-batch weighted as if it were all: wrong where their sizes differ."""
     parts = []
     for part in step.micro_batches:
-        features = sum(len(rows.weights_B) for rows in part.tasks.values())
+        features = len(part.rows.weights_B)
         factor = step.features / (features * len(step.micro_batches) * ranks)
-        rows = {
-            task: replace(each, weights_B=each.weights_B * factor)
-            for task, each in part.tasks.items()
-        }
+        rows = replace(part.rows, weights_B=part.rows.weights_B * factor)
         parts.append(MicroBatch(part.stream, rows))
     return replace(step, micro_batches=tuple(parts))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from mtlplug.batching.packing import MicroBatch, TaskRows
+from mtlplug.batching.micro_batch import MicroBatch, TaskRows
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.model.encoder import Encoder

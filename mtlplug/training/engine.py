@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtlplug.batching.loader import Step
-from mtlplug.batching.packing import MicroBatch
+from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel, Output

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from mtlplug.batching.loader import Loader
+from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.batching.mixing import Members, Pool
-from mtlplug.batching.packing import MicroBatch, Packer
+from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TaskData
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import Output

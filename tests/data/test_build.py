@@ -61,7 +61,7 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
         assert store.target(number).tolist() == list(feature.target)
         assert store.reference(number) == feature.reference
         lengths = [len(each) for each in feature.sequences]
-        assert stored.lengths() == lengths
+        assert stored.lengths().tolist() == lengths
     assert store.lengths_N.tolist() == [len(one) + len(two), len(three), len(three)]
 
 

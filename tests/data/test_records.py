@@ -43,18 +43,20 @@ def test_records_are_taken_apart_as_they_were_put_together(features: Any, random
     ids, types = records.tokens()
     tokens = [token for feature in features for token in feature[0]]
     assert list(zip(ids.tolist(), types.tolist(), strict=True)) == tokens
-    assert records.lengths() == records.tokens_B.tolist() == [len(each[0]) for each in features]
+    assert records.tokens_B.tolist() == [len(each[0]) for each in features]
+    assert records.lengths().tolist() == records.tokens_B.tolist()
     order = list(range(len(features)))
     random.shuffle(order)
     order_B = np.array(order)
     assert records.reads(order_B).tolist() == [read for n in order for read in features[n][1]]
-    targets = records.targets(order_B, np.dtype(np.int64))
-    assert [target.tolist() for target in targets] == [features[n][2] for n in order]
+    values, sizes = records.targets(order_B, np.dtype(np.int64))
+    assert values.tolist() == [value for n in order for value in features[n][2]]
+    assert sizes.tolist() == [len(features[n][2]) for n in order]
 
 
 def test_a_target_keeps_its_bits() -> None:
     """A float32 is one word, bit for bit."""
-    (target,) = Records(words([(5, 0)], [0], [0.1, -1e30], np.float32), np.zeros(1, int)).targets(
+    target, _ = Records(words([(5, 0)], [0], [0.1, -1e30], np.float32), np.zeros(1, int)).targets(
         np.zeros(1, int), np.dtype(np.float32)
     )
     assert target.tolist() == np.array([0.1, -1e30], np.float32).tolist()
