@@ -34,6 +34,7 @@ ROOMS = (
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
+        "mtlplug.options",
         "mtlplug.processor",
         "mtlplug.world",
         "mtlplug.demo",
@@ -46,6 +47,7 @@ ROOMS = (
     {"mtlplug.listing"},
     {"mtlplug.training"},
     {"mtlplug.bench", "mtlplug.doctor"},
+    {"mtlplug.study"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )
