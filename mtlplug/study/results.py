@@ -152,7 +152,7 @@ class Results:
         return best_rate(sweep)
 
     def scores(self, target: str, column: str) -> list[float]:
-        """Scores at the chosen rate, in the order of the seeds; failed and missing runs left out."""
+        """Scores at the chosen rate, by seed; failed and missing runs are left out."""
         rate = self.chosen_rate(target, column)
         found = {each.seed: each.score for each in self.of(target, column) if each.rate == rate}
         scores = [found.get(seed) for seed in self.seeds]
