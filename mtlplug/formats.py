@@ -10,7 +10,7 @@ Shapes: R rows read, B features, D hidden width, L tokens of one sequence.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +166,22 @@ class TaskFormat(ABC):
     ) -> dict[str, float]:
         """Scores of a split, in percent where the field gives percent; holds `headline`."""
 
+    def baselines(
+        self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
+    ) -> dict[str, dict[str, float]]:
+        """Metrics that need no model, for comparison. Optional.
+
+        Args:
+            task: prepared.
+            targets: of the training features.
+            references: of the split that is scored.
+
+        Returns:
+            `"chance"`: answers drawn at random as often as they occur in training;
+            `"majority"`: the most frequent one throughout. Either may be left out.
+        """
+        return {}
+
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
         """A stock transformers model with equal scores. Optional.
 
@@ -173,3 +189,42 @@ class TaskFormat(ABC):
             MtlplugError: the format, or this family of encoders, has no stock class.
         """
         raise MtlplugError(f"format {self.code} has no stock transformers class to export to")
+
+
+def metrics_of_guesses(
+    metrics: Callable[[list[list[str]]], dict[str, float]],
+    labels: Sequence[str],
+    targets: Sequence[npt.NDArray[Any]],
+    sizes: Sequence[int],
+    draws: int = 20,
+) -> dict[str, dict[str, float]]:
+    """`TaskFormat.baselines` of a format that predicts labels.
+
+    Args:
+        metrics: of guesses: for each reference as many names of labels as `sizes` says.
+        labels: their names; targets count from 0, and `IGNORE` is not counted.
+        targets: of the training features.
+        sizes: labels of each reference.
+        draws: over which the metrics of chance are averaged.
+    """
+    numbers = np.concatenate(targets)
+    counts = np.bincount(numbers[numbers != IGNORE], minlength=len(labels))
+    generator = np.random.default_rng(0)
+    names = np.array(labels, dtype=object)
+    cuts = np.cumsum(sizes)[:-1]
+    drawn = [
+        metrics(
+            [
+                part.tolist()
+                for part in np.split(
+                    generator.choice(names, sum(sizes), p=counts / counts.sum()), cuts
+                )
+            ]
+        )
+        for _ in range(draws)
+    ]
+    most = labels[int(counts.argmax())]
+    return {
+        "chance": {key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]},
+        "majority": metrics([[most] * size for size in sizes]),
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
     from mtlplug.formats import TaskFormat
+    from mtlplug.study.executors import Factory
 
 hookspec = pluggy.HookspecMarker("mtlplug")
 
@@ -31,4 +32,24 @@ def mtlplug_task_formats() -> Iterable[TaskFormat]:  # type: ignore[empty-body]
         @mtlplug.hookimpl
         def mtlplug_task_formats():
             return [Ranking()]
+    """
+
+
+@hookspec
+def mtlplug_executors() -> Mapping[str, Factory]:  # type: ignore[empty-body]
+    """Return executors for the cells of a study, by the name `--executor` knows them by.
+
+    A factory is called with `mtlplug.study.executors.Resources` and gives an `Executor`, which
+    runs `mtlplug.study.cell.run_cell(folder, cell)` wherever it likes.
+
+    Example::
+
+        import mtlplug
+
+        def queue(resources):
+            return BatchQueue(resources.folder, resources.workers or 100)
+
+        @mtlplug.hookimpl
+        def mtlplug_executors():
+            return {"queue": queue}
     """

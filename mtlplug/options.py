@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -87,5 +88,109 @@ def step_options(command: Command) -> Command:
             ),
         ]
     ):
+        command = option(command)
+    return command
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Numbers separated by commas."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """A list of numbers."""
+        if isinstance(value, list):
+            return value
+        try:
+            return [self.kind(part) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"'{value}' is no list of numbers separated by commas, such as 1e-3,1e-4")
+
+
+def pairs(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
+    """Options given as KEY=VALUE, each value as TOML has it."""
+    found: dict[str, Any] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"'{value}' is not of the form KEY=VALUE")
+        try:
+            found[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = text  # a plain word
+    return found
+
+
+def study_options(command: Command) -> Command:
+    """The options that say what a study consists of."""
+    return _given(
+        command,
+        click.argument("suite", default="demo"),
+        click.option("--output", type=PATH, help="Folder of the study. [studies/SUITE]"),
+        click.option("--groups", help="Combinations separated by commas: SL,SL+C. [all]"),
+        click.option("--targets", help="Tasks to finetune on, by commas. [the suite's]"),
+        click.option(
+            "--pretrain",
+            multiple=True,
+            callback=pairs,
+            metavar="KEY=VALUE",
+            help="An option of mtlplug run for pre-finetuning; may be repeated.",
+        ),
+        *_of_finetuning(),
+        click.option("--price", type=float, help="Price of an hour of one worker."),
+    )
+
+
+def finetune_options(command: Command) -> Command:
+    """The options of finetuning runs of one encoder."""
+    return _given(
+        command,
+        click.option("--suite", metavar="NAME_OR_TOML", help="Where the task is. [demo]"),
+        click.option("--output", type=PATH, help="Folder. [finetunes/ENCODER-TASK]"),
+        *_of_finetuning(),
+    )
+
+
+def worker_options(command: Command) -> Command:
+    """The options that say where cells run."""
+    return _given(
+        command,
+        click.option("--workers", type=int, help="Cells at a time. [one a GPU, or a core]"),
+        click.option("--per-gpu", type=int, help="Cells that share a GPU. [1]"),
+        click.option(
+            "--executor", default="local", show_default=True, help="local, ray, or a plugin's."
+        ),
+        click.option("--address", help="Of a cluster, for the executor."),
+        click.option("--retry", is_flag=True, help="Try failed cells again."),
+    )
+
+
+def _of_finetuning() -> list[Callable[[Command], Command]]:
+    """What a study and a single finetuning share."""
+    return [
+        click.option("--rates", type=Numbers(float), help="Learning rates of the sweep."),
+        click.option("--seeds", type=Numbers(int), help="Seeds; the first is the sweep's."),
+        click.option(
+            "--finetune",
+            multiple=True,
+            callback=pairs,
+            metavar="KEY=VALUE",
+            help="An option of mtlplug run for finetuning; may be repeated.",
+        ),
+        click.option("--data", type=PATH, help="Folder the suite's relative paths start from."),
+        click.option("--model", metavar="DIR_OR_ID", help="Pretrained encoder. [the suite's]"),
+        click.option("--cache", type=PATH, help="Folder of stored features."),
+        click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
+        click.option("--max-length", type=int, help="Most tokens of a sequence. [512]"),
+        click.option("--max-rows-per-task", type=int, help="Most rows of each split. [all]"),
+        click.option("--threads", type=int, help="Threads of each worker on a CPU. [1]"),
+    ]
+
+
+def _given(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command

@@ -47,10 +47,11 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Plugins:
-    """The plugins found and the formats they bring, by code."""
+    """The plugins found, the formats they bring by code, and the executors of studies by name."""
 
     plugins: tuple[Plugin, ...] = ()
     formats: Mapping[str, TaskFormat] = field(default_factory=dict)
+    executors: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_plugins(found: Iterable[EntryPoint] | None = None) -> Plugins:
@@ -81,7 +82,23 @@ def load_plugins(found: Iterable[EntryPoint] | None = None) -> Plugins:
                 )
             formats[task_format.code] = task_format
             owners[task_format.code] = plugin
-    return Plugins(tuple(plugins), formats)
+    return Plugins(tuple(plugins), formats, _executors(manager))
+
+
+def _executors(manager: pluggy.PluginManager) -> dict[str, Any]:
+    """What makes the executors of all plugins, by name.
+
+    Raises:
+        MtlplugError: two plugins bring one of the same name, or one is nothing to call.
+    """
+    found: dict[str, Any] = {}
+    for brought in manager.hook.mtlplug_executors():
+        for name, factory in dict(brought).items():
+            if name in found or not callable(factory):
+                what = "comes from two plugins" if name in found else "cannot be called"
+                raise MtlplugError(f"executor '{name}' {what}; uninstall the plugin")
+            found[name] = factory
+    return found
 
 
 def _load(

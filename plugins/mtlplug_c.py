@@ -21,11 +21,12 @@ from torch.nn.functional import cross_entropy
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, metrics_of_guesses
 from mtlplug.heads import SequenceHead, stock_model
 from mtlplug.ragged import Splits
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from transformers import PreTrainedModel
 
     from mtlplug.data.tokens import Encode
@@ -97,6 +98,17 @@ class Classification(TaskFormat):
             "f1": 100 * float(f1),
             "mcc": 100 * float(matthews_corrcoef(references, predictions)),
         }
+
+    def baselines(
+        self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
+    ) -> dict[str, dict[str, float]]:
+        """Labels drawn as often as they occur in training, and the most frequent one."""
+        return metrics_of_guesses(
+            lambda guesses: self.metrics(task, [guess for (guess,) in guesses], references),
+            task.labels,
+            targets,
+            [1] * len(references),
+        )
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
         """`AutoModelForSequenceClassification` with equal logits: BERT, RoBERTa, XLM-R."""

@@ -18,12 +18,13 @@ from torch.nn.functional import cross_entropy
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, metrics_of_guesses
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, mean_per_feature, split
 from mtlplug.schemes import OUTSIDE, detect, iob2_labels, to_iob2
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from transformers import PreTrainedModel
 
     from mtlplug.data.tokens import Encode, Encoded
@@ -107,6 +108,17 @@ class SequenceLabelling(TaskFormat):
         accuracy = accuracy_score(gold, ours)
         scores = {"f1": f1, "precision": precision, "recall": recall, "accuracy": accuracy}
         return {name: 100 * float(score) for name, score in scores.items()}
+
+    def baselines(
+        self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
+    ) -> dict[str, dict[str, float]]:
+        """Labels of words drawn as often as they occur in training, and the most frequent one."""
+        return metrics_of_guesses(
+            lambda guesses: self.metrics(task, guesses, references),
+            task.labels,
+            targets,
+            [len(reference["words"]) for reference in references],
+        )
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
         """`AutoModelForTokenClassification` with equal logits: BERT, RoBERTa, XLM-R."""

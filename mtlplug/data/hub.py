@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,10 @@ SAVED = ("state.json", "dataset_dict.json")
 """Files that tell a folder written by `save_to_disk`."""
 
 
+class UnreachableError(MtlplugError):
+    """A dataset that is not in the cache while the hub is out of reach, or forbidden."""
+
+
 def read_parquet(source: Source) -> Iterator[Record]:
     """One record per row of a parquet file, read batch by batch."""
     import pyarrow
@@ -32,7 +36,8 @@ def read_parquet(source: Source) -> Iterator[Record]:
     try:
         file = parquet.ParquetFile(source.file)
         features = _features(file.schema_arrow)
-        yield from _records(file.iter_batches(batch_size=BATCH), features, source.place)
+        batches = file.iter_batches(batch_size=BATCH)
+        yield from _records(batches, features, source.place, source.only)
     except FileNotFoundError as error:
         raise unreadable(source.file, error) from None
     except (pyarrow.ArrowException, OSError) as error:
@@ -42,40 +47,68 @@ def read_parquet(source: Source) -> Iterator[Record]:
         ) from None
 
 
-def read_hub(source: Source) -> Iterator[Record]:
+def read_hub(source: Source, columns: Sequence[str] = ()) -> Iterator[Record]:
     """One record per row of a Hugging Face dataset: an id of the hub, or a local folder.
 
     A dataset's own code is never run: `datasets` 4 and later loads data files only.
+
+    Args:
+        source: the dataset. Rows that `source.only` rules out are not made Python objects.
+        columns: those wanted, where the dataset has them all; empty for all.
     """
     dataset = load(source)
+    if columns and set(columns) <= set(dataset.column_names or ()):
+        dataset = dataset.select_columns(list(columns))
     batches = dataset.with_format("arrow").iter(batch_size=BATCH)
-    yield from _records(batches, dataset.features, source.place)
+    yield from _records(batches, dataset.features or {}, source.place, source.only)
 
 
-def _records(batches: Iterable[Any], features: Mapping[str, Any], place: str) -> Iterator[Record]:
+def _records(
+    batches: Iterable[Any], features: Mapping[str, Any], place: str, only: Mapping[str, Any]
+) -> Iterator[Record]:
     """Rows of arrow batches, with names in place of class-label numbers."""
     labels = {column: names for column, feature in features.items() if (names := _names(feature))}
-    rows = (row for batch in batches for row in batch.to_pylist())
-    for number, row in enumerate(rows, 1):
-        where = f"{place}, row {number}"
-        for column, names in labels.items():
-            row[column] = _label(row[column], names, f"{where}, column '{column}'")
-        yield row, where
+    before = 0
+    for batch in batches:
+        chosen = _chosen(batch, {c: value for c, value in only.items() if c not in labels})
+        for number, row in zip(chosen, batch.take(chosen).to_pylist(), strict=True):
+            where = f"{place}, row {before + number + 1}"
+            for column, names in labels.items():
+                row[column] = _label(row[column], names, f"{where}, column '{column}'")
+            yield row, where
+        before += batch.num_rows
+
+
+def _chosen(batch: Any, only: Mapping[str, Any]) -> list[int]:
+    """Numbers of the rows of a batch whose columns have these values."""
+    numbers = list(range(batch.num_rows))
+    for column in [column for column in only if column in batch.schema.names]:
+        values = batch.column(column).to_pylist()
+        numbers = [number for number in numbers if values[number] == only[column]]
+    return numbers
 
 
 def load(source: Source) -> Any:
     """The `datasets.Dataset` of one split.
 
+    With `source.streaming` it is an `IterableDataset`, of which nothing is kept.
+
     Raises:
-        MtlplugError: it cannot be reached, or has no such configuration or split.
+        UnreachableError: it is not in the cache and the hub cannot be reached.
+        MtlplugError: it has no such configuration or split.
     """
-    name = str(source.path or source.dataset)
-    return _load(name, source.config, source.revision, source.data_dir, source.split or "train")
+    name, split = str(source.path or source.dataset), source.split or "train"
+    return _load(name, source.config, source.revision, source.data_dir, split, source.streaming)
 
 
 @lru_cache(maxsize=16)
 def _load(
-    name: str, config: str | None, revision: str | None, data_dir: str | None, split: str
+    name: str,
+    config: str | None,
+    revision: str | None,
+    data_dir: str | None,
+    split: str,
+    streaming: bool,
 ) -> Any:
     import datasets
 
@@ -84,14 +117,31 @@ def _load(
             saved = datasets.load_from_disk(name)
             return saved[split] if isinstance(saved, datasets.DatasetDict) else saved
         return datasets.load_dataset(
-            name, name=config, revision=revision, data_dir=data_dir, split=split
+            name,
+            name=config,
+            revision=revision,
+            data_dir=data_dir,
+            split=split,
+            streaming=streaming,
         )
     except Exception as error:  # the loader raises dozens of types, of several packages
-        raise MtlplugError(
+        kind = UnreachableError if _is_connection(error) else MtlplugError
+        raise kind(
             f"dataset {name}, split {split} cannot be loaded ({type(error).__name__}: "
             f"{_first_line(error)}); check its name, config, revision and the network, or name a "
             "local file in the suite"
         ) from None
+
+
+def _is_connection(error: BaseException | None) -> bool:
+    """Whether the network is the cause, at the end of a chain of errors or on the way."""
+    while error is not None:
+        # httpx, aiohttp and the hub's library have types of their own.
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"ConnectionError", "TimeoutError", "TransportError", "ClientConnectionError"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _features(schema: Any) -> Mapping[str, Any]:

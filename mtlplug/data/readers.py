@@ -185,6 +185,8 @@ def read_squad(source: Source) -> Iterator[Record]:
         return
     number = 0
     for article in _get(parse_json(text, where), "data", list, where):
+        # Not a column of every file; a suite may keep the questions of an article together by it.
+        title: dict[Column, Any] = {"title": article["title"]} if "title" in article else {}
         for paragraph in _get(article, "paragraphs", list, where):
             next_place = f"{where}, entry {number + 1}"
             context = _get(paragraph, "context", str, next_place)
@@ -195,7 +197,8 @@ def read_squad(source: Source) -> Iterator[Record]:
                     (_get(answer, "answer_start", int, place), _get(answer, "text", str, place))
                     for answer in _answers(question, place)
                 ]
-                yield _question(question.get("id", number), question, context, spans, place), place
+                record = _question(question.get("id", number), question, context, spans, place)
+                yield record | title, place
 
 
 def _answers(question: Any, where: str) -> list[Any]:

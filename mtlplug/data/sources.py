@@ -15,17 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from mtlplug.data.hub import load, read_hub, read_parquet
-from mtlplug.data.readers import ENDINGS, READERS, Column
+from mtlplug.data.parts import Part
+from mtlplug.data.readers import ENDINGS, READERS, Column, Record
+from mtlplug.data.shapes import read_mrqa_table, read_qed
 from mtlplug.data.text import unreadable
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Row
 
-ALL_READERS = {**READERS, "parquet": read_parquet, "hub": read_hub}
+ALL_READERS = {
+    **READERS,
+    "qed": read_qed,
+    "parquet": read_parquet,
+    "hub": read_hub,
+    "hub_mrqa": read_mrqa_table,
+}
 READERS_VERSION = 1
 """Raise it when a reader yields other rows, so that stored features are built anew."""
 
 CONLL_COLUMNS: Mapping[str, Column] = {"tokens": 0, "tags": -1}
 COMMIT = re.compile("[0-9a-f]{40}")
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,8 @@ class Source:
     Attributes:
         path: a local file, or a folder that `datasets` can load; or
         dataset: id of a Hugging Face dataset.
-        reader: conll, mrqa, squad, tsv, csv, jsonl, parquet or hub; empty for what the file's
-            name ends in (`.gz` aside).
+        reader: conll, mrqa, squad, qed, tsv, csv, jsonl, parquet, hub or hub_mrqa; empty for
+            what the file's name ends in (`.gz` aside).
         columns: for each canonical column the file's own, by name (`"passage.text"` reaches into
             objects) or by number (negative ones count from the end); several are joined with a
             blank. Empty for all columns under their own names, in CoNLL files for tokens in the
@@ -50,6 +59,11 @@ class Source:
         data_dir: folder inside the dataset.
         config: configuration of the dataset.
         split: of the dataset.
+        only: values that columns of the file must have; other rows are passed over.
+        part: a share of the rows, for example "first 4/5 by context" (`mtlplug.data.parts`).
+        url: where `mtlplug data fetch` gets the file `path` from.
+        sha256: of that file, in hexadecimal digits.
+        streaming: read a dataset of the hub over the network without keeping it.
     """
 
     path: Path | None = None
@@ -64,6 +78,11 @@ class Source:
     data_dir: str | None = None
     config: str | None = None
     split: str | None = None
+    only: Mapping[str, Any] = field(default_factory=dict)
+    part: str = ""
+    url: str | None = None
+    sha256: str = ""
+    streaming: bool = False
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.dataset is None):
@@ -76,6 +95,10 @@ class Source:
             raise unknown("reader", self.reader, ALL_READERS)
         if len(self.separator) > 1:
             raise MtlplugError(f"separator {self.separator!r} is more than one character")
+        if self.part:
+            Part.parse(self.part)
+        if self.sha256 and not SHA256.fullmatch(self.sha256):
+            raise MtlplugError(f"sha256 is '{self.sha256}'; it must be 64 digits 0-9 and a-f")
 
     @property
     def kind(self) -> str:
@@ -112,7 +135,8 @@ class Source:
     @property
     def place(self) -> str:
         """What messages call the source."""
-        split = f", split {self.split or 'train'}" if self.kind == "hub" else ""
+        hub = self.dataset or self.kind in ("hub", "hub_mrqa")
+        split = f", split {self.split or 'train'}" if hub else ""
         return f"{self.path or self.dataset}{split}"
 
     @property
@@ -129,7 +153,7 @@ class Source:
             MtlplugError: the source cannot be read, is malformed, empty or lacks a column.
         """
         keys: dict[str, list[Column]] | None = None
-        for values, where in ALL_READERS[self.kind](self):
+        for values, where in self._records():
             if keys is None:
                 keys = {
                     name: [_key(values, column, where) for column in _several(columns)]
@@ -138,8 +162,43 @@ class Source:
             picked = {name: _joined(values, columns) for name, columns in keys.items()}
             yield Row(picked or {str(name): value for name, value in values.items()}, where)
         if keys is None:
+            chosen = " of the chosen ones" if self.only or self.part else ""
             raise MtlplugError(
-                f"{self.place} has no rows; copy it again, or name another file in the suite"
+                f"{self.place} has no rows{chosen}; copy it again, or name another file in the "
+                "suite"
+            )
+
+    def _records(self) -> Iterator[Record]:
+        """The reader's records that `only` and `part` choose."""
+        self._check_downloaded()
+        if not self.part:
+            yield from self._only()
+            return
+        part = Part.parse(self.part)
+
+        def key(values: Mapping[Any, Any], where: str) -> bytes:
+            if part.column is None:
+                return part.key(values, None)
+            return part.key(values, _reach(values, _key(values, part.column, where)))
+
+        chosen = part.keys(key(values, where) for values, where in self._only())
+        yield from (record for record in self._only() if key(*record) in chosen)
+
+    def _only(self) -> Iterator[Record]:
+        """The reader's records that have the values of `only`."""
+        records = ALL_READERS[self.kind](self)
+        if not self.only:
+            yield from records
+            return
+        for values, where in records:
+            keys = {column: _key(values, column, where) for column in self.only}
+            if all(_value(values, keys[column]) == value for column, value in self.only.items()):
+                yield values, where
+
+    def _check_downloaded(self) -> None:
+        if self.url is not None and self.path is not None and not self.path.exists():
+            raise MtlplugError(
+                f"{self.url} is not downloaded yet; run 'mtlplug data fetch' with the suite"
             )
 
     def fingerprint(self) -> str:
@@ -153,6 +212,9 @@ class Source:
         settings = [READERS_VERSION, self.kind, dict(self.mapping), self.header, self.quoting]
         settings += [self.encoding, self.separator]
         settings += [self.revision, self.data_dir, self.config, self.split]
+        if self.only or self.part:
+            settings += [dict(self.only), self.part]
+        self._check_downloaded()
         if self.path is not None:
             content = _content_hash(self.path)
         elif COMMIT.fullmatch(self.revision or ""):

@@ -33,8 +33,16 @@ The format, by example::
     train = { split = "train" }
     valid = { split = "validation" }
 
+    [tasks.from_the_web]
+    format = "QA"
+    train = { url = "https://...", sha256 = "HEXADECIMAL", part = "first 4/5 by context" }
+    valid = { url = "https://...", sha256 = "HEXADECIMAL", part = "last 1/5 by context" }
+
 A split is a path, or a table with the settings of `mtlplug.data.sources.Source`; every setting
-but `path` and `split` may also stand at the task and is then for all its splits.
+but `path`, `url`, `sha256`, `split` and `part` may also stand at the task and is then for all its
+splits. A file with `extends = "NAME_OR_TOML"` is laid over that suite (`mtlplug.data.layers`), and
+`drop = ["TASK"]` leaves tasks of that suite out. Paths start from --data, else from the file that
+was named, also those of the extended suite.
 """
 
 from __future__ import annotations
@@ -47,15 +55,13 @@ from pathlib import Path
 from typing import Any
 
 import mtlplug.suites
-from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
+from mtlplug.data.layers import layered
+from mtlplug.data.tables import check_name, did_you_mean
 from mtlplug.data.tasks import ROLES, task_from_table
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Task, TaskFormat
 
 DEMO = "demo"
-SUITE_KEYS: Types = {
-    "name": (str,), "title": (str,), "defaults": (dict,), "groups": (dict,), "tasks": (dict,),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Suite:
             and those of the file.
         defaults: of command-line options, with underscores.
         info: what the file says about each task for people.
+        study: settings of `mtlplug study` (`mtlplug.study.settings`).
         path: the file.
     """
 
@@ -79,6 +86,7 @@ class Suite:
     groups: Mapping[str, tuple[str, ...]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
     def select(self, expression: str) -> list[Task]:
@@ -119,7 +127,10 @@ def known_suites() -> list[str]:
 
 
 def load_suite(
-    name_or_path: str, formats: Mapping[str, TaskFormat], data_dir: Path | None = None
+    name_or_path: str,
+    formats: Mapping[str, TaskFormat],
+    data_dir: Path | None = None,
+    downloads: Path | None = None,
 ) -> Suite:
     """Load a suite: `demo`, one that comes with mtlplug, or any TOML file.
 
@@ -128,13 +139,13 @@ def load_suite(
         formats: the installed formats by code.
         data_dir: folder that relative paths start from; the file's own where None. The demo
             suite brings its own data.
+        downloads: folder of files that were fetched from a url; the usual one where None.
 
     Raises:
         MtlplugError: there is no such suite, or it says something that is unknown or wrong.
     """
     path = _find(name_or_path)
-    table = _parsed(path)
-    check_table(table, SUITE_KEYS, str(path))
+    table = layered(path, _parsed, _extended)
     base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
     if not base.is_dir():
         raise MtlplugError(f"data folder {base} does not exist; give another with --data")
@@ -145,8 +156,7 @@ def load_suite(
     for task, values in tables.items():
         check_name("task", task, str(path))
         where = f"{path}: task '{task}'"
-        check_table({task: values}, {task: (dict,)}, str(path))
-        tasks[task] = task_from_table(task, values, formats, base, where)
+        tasks[task] = task_from_table(task, values, formats, base, where, downloads)
     name = table.get("name", path.stem)
     check_name("suite", name, str(path))
     return Suite(
@@ -156,6 +166,7 @@ def load_suite(
         groups=_groups(table.get("groups", {}), tasks, formats, str(path)),
         defaults={key.replace("-", "_"): v for key, v in table.get("defaults", {}).items()},
         info={task: values.get("info", {}) for task, values in tables.items()},
+        study=table.get("study", {}),
         path=path,
     )
 
@@ -177,6 +188,14 @@ def _find(name: str) -> Path:
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise MtlplugError(f"suite file {path} does not exist; give a TOML file with --suite")
     raise MtlplugError(f"{unknown('suite', name, [DEMO, *known_suites()])}, or a TOML file")
+
+
+def _extended(name: str, path: Path) -> Path:
+    """The file of the suite that `path` extends; relative paths start from the latter's folder."""
+    if name == DEMO:
+        raise MtlplugError(f"{path} extends '{DEMO}', which brings its own data; extend another")
+    beside = path.parent / Path(name).expanduser()
+    return beside if name not in known_suites() and beside.is_file() else _find(name)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtlplug.data.fetching import download_name, downloads_folder
 from mtlplug.data.sources import Source
 from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
 from mtlplug.errors import MtlplugError, unknown
@@ -20,8 +21,11 @@ TEXT = (str,)
 SHARED_KEYS: Types = {
     "reader": TEXT, "columns": (dict,), "header": (bool,), "quoting": TEXT, "encoding": TEXT,
     "separator": TEXT, "dataset": TEXT, "revision": TEXT, "data_dir": TEXT, "config": TEXT,
+    "only": (dict,),
 }  # fmt: skip
-SPLIT_KEYS: Types = {**SHARED_KEYS, "path": TEXT, "split": TEXT}
+SPLIT_KEYS: Types = {
+    **SHARED_KEYS, "path": TEXT, "split": TEXT, "part": TEXT, "url": TEXT, "sha256": TEXT,
+}  # fmt: skip
 TASK_KEYS: Types = {
     **SHARED_KEYS, "format": TEXT, "role": TEXT, "labels": (list,), "metric": TEXT,
     "weight": NUMBER, "options": (dict,), "info": (dict,), "splits": (dict,),
@@ -31,7 +35,12 @@ HUB_KEYS = ("dataset", "revision", "data_dir", "config")
 
 
 def task_from_table(
-    name: str, table: dict[str, Any], formats: Mapping[str, TaskFormat], base: Path, where: str
+    name: str,
+    table: dict[str, Any],
+    formats: Mapping[str, TaskFormat],
+    base: Path,
+    where: str,
+    downloads: Path | None = None,
 ) -> Task:
     """The task that a table `[tasks.NAME]` describes (see `mtlplug.data.suites`).
 
@@ -41,6 +50,7 @@ def task_from_table(
         formats: the installed formats by code.
         base: folder that relative paths start from.
         where: file and task, for messages.
+        downloads: folder of files that were fetched from a url; the usual one where None.
 
     Raises:
         MtlplugError: a key, column, option or format is unknown, or a value is wrong.
@@ -64,7 +74,7 @@ def task_from_table(
     return Task(
         name=name,
         format=code,
-        sources=dict(_sources(table, formats[code], base, where)),
+        sources=dict(_sources(table, formats[code], base, downloads or downloads_folder(), where)),
         labels=tuple(labels),
         options=_options(table.get("options", {}), formats[code], where),
         metric=table.get("metric"),
@@ -74,7 +84,7 @@ def task_from_table(
 
 
 def _sources(
-    table: Mapping[str, Any], task_format: TaskFormat, base: Path, where: str
+    table: Mapping[str, Any], task_format: TaskFormat, base: Path, downloads: Path, where: str
 ) -> Iterator[tuple[str, Source]]:
     """The splits of a task: train, valid and test first."""
     shared = {key: value for key, value in table.items() if key in SHARED_KEYS}
@@ -92,14 +102,23 @@ def _sources(
         place = f"{where}, split '{split}'"
         check_table(own, SPLIT_KEYS, place)
         settings = {**shared, **own}
-        if "path" in own:
+        if "path" in own or "url" in own:
             settings = {key: v for key, v in shared.items() if key not in HUB_KEYS} | own
-            settings["path"] = base / Path(own["path"]).expanduser()
+            settings["path"] = _file(own, base, downloads, place)
         _check_columns(settings.get("columns", {}), task_format, place)
         try:
             yield split, Source(**settings)
         except MtlplugError as error:
             raise MtlplugError(f"{place}: {error}") from None
+
+
+def _file(own: Mapping[str, Any], base: Path, downloads: Path, where: str) -> Path:
+    """The local file of a split: below the data folder, or where its url is downloaded to."""
+    if "path" not in own:
+        return downloads / download_name(own["url"])
+    if "url" in own:
+        raise MtlplugError(f"{where} has a path and a url; remove one")
+    return base / Path(own["path"]).expanduser()
 
 
 def _check_columns(columns: Mapping[str, Any], task_format: TaskFormat, where: str) -> None:

@@ -30,6 +30,19 @@ max_epochs = 10
 max_length = 128
 precision = "fp32"    # too small to gain by half precision; the same figures on every machine
 
+# A study of a few minutes: small parts of the tasks, few rates and seeds
+[study]
+rates = [3e-3, 1e-3]
+seeds = [1, 2, 3]
+[study.pretrain]
+max_rows_per_task = 250
+batch_size = 32
+max_epochs = 5
+[study.finetune]
+max_rows_per_task = 100
+batch_size = 16
+max_epochs = 8
+
 [groups]
 towns = ["places", "almanac", "topics"]    # all formats, one subject
 trade = ["orders", "letters", "mood"]

@@ -9,6 +9,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 BASELINE = "baseline"
@@ -138,7 +139,14 @@ class Results:
 
     def of(self, target: str, column: str) -> list[Trial]:
         """The trials of a target with an encoder."""
-        return [each for each in self.trials if (each.target, each.column) == (target, column)]
+        return self._of.get((target, column), [])
+
+    @cached_property
+    def _of(self) -> dict[tuple[str, str], list[Trial]]:
+        found: dict[tuple[str, str], list[Trial]] = {}
+        for each in self.trials:
+            found.setdefault((each.target, each.column), []).append(each)
+        return found
 
     def chosen_rate(self, target: str, column: str) -> float | None:
         """The rate whose sweep run scored best on validation; None before the sweep is through.

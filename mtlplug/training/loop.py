@@ -23,6 +23,9 @@ from mtlplug.world import World
 
 Scores = dict[str, dict[str, float]]
 
+SECONDS_AT_STAKE = 300.0
+"""What a run that only gives scores may lose when it is killed."""
+
 
 @dataclass
 class Progress:
@@ -62,7 +65,13 @@ class Progress:
 
 @dataclass
 class Training:
-    """One run: what it trains with and how far it is."""
+    """One run: what it trains with and how far it is.
+
+    Attributes:
+        only_scores: keep no weights of the best epoch, and checkpoints only so often that few
+            minutes can be lost: for the many short runs of a study.
+        saved: when the last checkpoint was written.
+    """
 
     config: RunConfig
     world: World
@@ -73,6 +82,8 @@ class Training:
     folder: RunFolder
     display: Display
     progress: Progress
+    only_scores: bool = False
+    saved: float = field(default_factory=time.monotonic)
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -141,13 +152,21 @@ class Training:
             progress.first = scores
         if better := progress.stopping.update(epoch, loss):
             progress.best = scores
-            self.engine.save_weights(self.folder, self.folder.best)
+            if not self.only_scores:
+                self.engine.save_weights(self.folder, self.folder.best)
         self._log(epoch=epoch, event="validation", mean_loss=loss, best=better, scores=scores)
         if self.world.main:
             note = f"mean loss {loss:.4f}{' (best)' if better else ''}"
             self.display.epoch(epoch, scores, note)
         progress.epoch += 1
-        self.engine.save_checkpoint(self.folder, progress.epoch, progress.state())
+        if self._save_now():
+            self.engine.save_checkpoint(self.folder, progress.epoch, progress.state())
+            self.saved = time.monotonic()
+
+    def _save_now(self) -> bool:
+        """Whether a checkpoint is due: the same answer on all ranks."""
+        passed = time.monotonic() - self.saved
+        return bool(self.world.broadcast(not self.only_scores or passed > SECONDS_AT_STAKE))
 
     def _evaluate(self) -> Scores:
         started = time.perf_counter()

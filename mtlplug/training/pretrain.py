@@ -37,11 +37,15 @@ from mtlplug.world import World
 VALID = "valid"
 
 
-def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
+def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[str, Any]:
     """Train one encoder on groups of tasks and save it; returns the report.
 
     Started again on the same output folder it goes on after the last complete epoch, and only
     shows the report where the run is complete.
+
+    Args:
+        options: by name, with underscores; what is left out is the suite's default, or ours.
+        only_scores: keep the report alone, no encoder and heads.
 
     Raises:
         MtlplugError: an option, the data, the model or the output folder is wrong.
@@ -67,6 +71,7 @@ def pretrain(options: Mapping[str, Any]) -> dict[str, Any]:
             return dict(report)
     console.print(data_table(data))
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
+    training.only_scores = only_scores
     claim(folder, run, world, overwrite=config.overwrite)
     training.resume()
     with training.display:
@@ -175,15 +180,17 @@ def finish(
     folder, world = training.folder, training.world
     report = make_report(training.progress, training.engine, workspace, data)
     if world.main:
-        encoder = Encoder.from_pretrained(workspace.config.model)
-        model = new_model(encoder, data, workspace.config.seed)
-        load_weights(model, folder.best)
-        save_result(model, workspace, folder)
+        if not training.only_scores:
+            encoder = Encoder.from_pretrained(workspace.config.model)
+            model = new_model(encoder, data, workspace.config.seed)
+            load_weights(model, folder.best)
+            save_result(model, workspace, folder)
         folder.write("report.json", report)
         folder.remove_leftovers()
         console.print(score_table(report))
-        saved = f"encoder saved in {folder.encoder}"
-        console.print(saved, markup=False, highlight=False, soft_wrap=True)
+        if not training.only_scores:
+            saved = f"encoder saved in {folder.encoder}"
+            console.print(saved, markup=False, highlight=False, soft_wrap=True)
     world.barrier()
     return report
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mtlplug
+from mtlplug.config import RunConfig
 from mtlplug.data.build import TaskData
 from mtlplug.model.loading import model_digest
 from mtlplug.training.engine import Engine
@@ -40,22 +41,8 @@ def describe(
 ) -> dict[str, Any]:
     """What `run.json` holds; `decides` is what may not change when a run is resumed."""
     options = workspace.config.as_dict()
-    decides: dict[str, Any] = {
-        key: value for key, value in options.items() if key not in FREE_TO_CHANGE
-    }
+    decides = deciding(workspace.config, data, deepspeed_config)
     decides["encoder"] = model_digest(workspace.config.model)
-    decides["deepspeed"] = {
-        key: value for key, value in deepspeed_config.items() if key not in OF_THE_RANKS
-    }
-    decides["tasks"] = {
-        each.task.name: {
-            "weight": each.task.weight,
-            "metric": each.task.metric,
-            # A store's folder is named by the hash of everything its content depends on.
-            "data": {split: store.folder.name for split, store in each.stores.items()},
-        }
-        for each in data
-    }
     packages = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "numpy")
     return {
         "mtlplug": mtlplug.__version__,
@@ -70,6 +57,27 @@ def describe(
             **{name: importlib.metadata.version(name) for name in packages},
         },
         "tasks": {each.task.name: describe_task(each) for each in data},
+    }
+
+
+def deciding(
+    config: RunConfig, data: Sequence[TaskData], deepspeed_config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides a run's result beside the encoder it starts from, as JSON-like values."""
+    return {
+        **{key: value for key, value in config.as_dict().items() if key not in FREE_TO_CHANGE},
+        "deepspeed": {
+            key: value for key, value in deepspeed_config.items() if key not in OF_THE_RANKS
+        },
+        "tasks": {
+            each.task.name: {
+                "weight": each.task.weight,
+                "metric": each.task.metric,
+                # A store's folder is named by the hash of everything its content depends on.
+                "data": {split: store.folder.name for split, store in each.stores.items()},
+            }
+            for each in data
+        },
     }
 
 

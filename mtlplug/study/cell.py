@@ -1,0 +1,192 @@
+"""One cell, from its claim to its result, wherever it is worked on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import mtlplug
+from mtlplug.errors import MtlplugError
+from mtlplug.study.ledger import Ledger
+from mtlplug.study.plan import FINETUNE, Cell, as_options
+from mtlplug.study.results import DONE, FAILED
+
+BUSY = "busy"
+"""What becomes of a cell that another process works on."""
+
+
+def run_cell(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
+    """Work on a cell and record what it gave; returns "done", "failed" or "busy".
+
+    Args:
+        folder: of the study.
+        cell: what to run; where it is recorded already, nothing is run.
+        launcher: command that starts the ranks of a pre-finetuning run, for example
+            `deepspeed --hostfile FILE`; none: one process, this one.
+    """
+    ledger = Ledger(folder)
+    with ledger.claimed(cell.name) as lock:
+        if lock is None:
+            return BUSY
+        if state := ledger.state(cell.name):
+            return state
+        started = time.time()
+        try:
+            found = {"state": DONE, **_work(ledger, cell, launcher)}
+        except Exception as error:  # whatever it is, it is this cell's end and not the study's
+            traceback.print_exc()
+            sentence = " ".join(str(error).split()) or "no message"
+            named = sentence if isinstance(error, MtlplugError) else _named(error, sentence)
+            found = {"state": FAILED, "error": named}
+        ledger.record(cell.name, describe(cell, started) | found)
+        return str(found["state"])
+
+
+def run_logged(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
+    """`run_cell`, with everything that is printed, by child processes too, in the cell's log."""
+    log = Ledger(folder).log_file(cell.name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file, _printing_to(file):
+        return run_cell(folder, cell, launcher)
+
+
+@contextmanager
+def _printing_to(file: IO[str]) -> Iterator[None]:
+    """Let this process, and what it starts, print into a file."""
+    streams = (sys.stdout, sys.stderr)
+    before = [os.dup(number) for number in (1, 2)]
+    try:
+        for number, stream in enumerate(streams, start=1):
+            stream.flush()
+            os.dup2(file.fileno(), number)
+        yield
+    finally:
+        for number, (stream, old) in enumerate(zip(streams, before, strict=True), start=1):
+            stream.flush()
+            os.dup2(old, number)
+            os.close(old)
+
+
+def record_crash(folder: Path, cell: Cell, started: float, reason: str) -> str:
+    """Note that the process which worked on a cell is gone; returns the cell's state."""
+    ledger = Ledger(folder)
+    with ledger.claimed(cell.name) as lock:
+        if lock is None:
+            return BUSY
+        if state := ledger.state(cell.name):
+            return state
+        ledger.record(cell.name, describe(cell, started) | {"state": FAILED, "error": reason})
+    return FAILED
+
+
+def describe(cell: Cell, started: float) -> dict[str, Any]:
+    """What every result begins with."""
+    return {
+        "cell": cell.name,
+        "kind": cell.kind,
+        "column": cell.column,
+        "target": cell.target,
+        "rate": cell.rate,
+        "seed": cell.seed,
+        "cost": cell.cost,
+        "mtlplug": mtlplug.__version__,
+        "host": socket.gethostname(),
+        "started": round(started, 3),
+        "wall": round(time.time() - started, 3),
+        "options": dict(cell.options),
+    }
+
+
+def _work(ledger: Ledger, cell: Cell, launcher: Sequence[str]) -> dict[str, Any]:
+    """Train; what the ledger keeps of it."""
+    output = output_of(ledger, cell)
+    options = {**cell.options, "model": model_of(ledger, cell), "output": str(output)}
+    if launcher and cell.kind != FINETUNE:
+        report = _launched(launcher, options, output)
+    else:
+        from mtlplug.training.pretrain import pretrain
+
+        report = pretrain(as_options(options), only_scores=cell.kind == FINETUNE)
+    kept = {key: value for key, value in report.items() if key not in ("model", "suite")}
+    place = {} if cell.kind == FINETUNE else {"folder": str(output.relative_to(ledger.folder))}
+    return {"report": kept, "curve": curve(output), **place}
+
+
+def model_of(ledger: Ledger, cell: Cell) -> str:
+    """The encoder a cell starts from.
+
+    Raises:
+        MtlplugError: the cell that makes it is not done.
+    """
+    if cell.encoder is None:
+        return str(cell.options["model"])
+    made = ledger.result(cell.encoder)
+    if made is None or made["state"] != DONE:
+        raise MtlplugError(
+            f"the encoder of column '{cell.column}' is not there; run its cell first"
+        )
+    return str(ledger.folder / made["folder"] / "encoder")
+
+
+def output_of(ledger: Ledger, cell: Cell) -> Path:
+    """The run folder of a cell."""
+    if cell.kind == FINETUNE:
+        return ledger.run_folder(cell.name)
+    return ledger.encoder_folder(cell.column, cell.name)
+
+
+def curve(output: Path) -> list[dict[str, Any]]:
+    """By epoch the mean validation loss and each task's headline score."""
+    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [line for line in map(json.loads, lines) if line["event"] == "validation"]
+    return [
+        {
+            "epoch": line["epoch"] + 1,
+            "loss": line["mean_loss"],
+            "scores": {task: each["headline"] for task, each in line["scores"].items()},
+        }
+        for line in found
+    ]
+
+
+def command_of(options: Mapping[str, Any]) -> list[str]:
+    """The arguments of `mtlplug` that repeat a run."""
+    words = ["run"]
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return words
+
+
+def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path) -> dict[str, Any]:
+    """Run under a launcher, in processes of its own."""
+    script = Path(mtlplug.__file__).with_name("run.py")
+    words = [*launcher, str(script), *command_of(options)[1:]]
+    ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    try:
+        ended = subprocess.run(words, env=environment, check=False)
+    except OSError as error:
+        raise MtlplugError(f"launcher '{launcher[0]}' cannot be started ({error})") from None
+    if ended.returncode:
+        raise MtlplugError(f"'{' '.join(launcher)}' ended with {ended.returncode}")
+    report: dict[str, Any] = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    return report
+
+
+def _named(error: Exception, sentence: str) -> str:
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    remedy = "; lower max_tokens, or use gradient_checkpointing" if out_of_memory else ""
+    return f"{type(error).__name__}: {sentence[:600]}{remedy}"

@@ -1,0 +1,294 @@
+"""`mtlplug study` and `mtlplug finetune`: plan, run, status, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mtlplug.errors import MtlplugError
+from mtlplug.listing import new_console
+from mtlplug.study.collect import collect
+from mtlplug.study.driver import drive
+from mtlplug.study.estimate import Rest, rest_of
+from mtlplug.study.executors import Ended, Resources, make_executor
+from mtlplug.study.ledger import Ledger, write_json
+from mtlplug.study.opening import Study, agree, open_study
+from mtlplug.study.overview import State
+from mtlplug.study.plan import FINETUNE, PRETRAIN, as_options
+from mtlplug.study.results import BASELINE, FAILED, Results, mean_and_deviation
+from mtlplug.study.writing import RESULTS, write_report
+
+
+def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Show the cells, what is done, what is left and what it will take; nothing runs."""
+    console = new_console()
+    study = open_study(options, given, folder_of(options), console)
+    agree(study)
+    study.ledger.write_study(study.as_dict())
+    state = study.overview.look()
+    console.print(cells_table(study, state))
+    show_rest(console, rest_of(study, state), given)
+
+
+def run_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> int:
+    """Run what is missing and write the report; returns the exit code.
+
+    0: all done; 1: some cells failed, the others are done.
+    """
+    console = new_console()
+    folder = folder_of(options)
+    study, state = _run(options, given, folder, console)
+    write_report(collect(study, given.get("price")), folder, console)
+    return show_failures(study, state, console)
+
+
+def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path) -> int:
+    """Finetune one encoder on one task: sweep, seeds, mean and deviation; returns the exit code.
+
+    Args:
+        options: as for `mtlplug run`.
+        given: settings of the study that this is, of one column and one target.
+        encoder: folder of an encoder, or of the run that made it.
+    """
+    console = new_console()
+    model = encoder / "encoder" if (encoder / "encoder").is_dir() else encoder
+    task = str(given["targets"])
+    folder = Path(options.get("output") or Path("finetunes") / f"{encoder.name}-{task}")
+    options = {**options, "model": str(model)}
+    study, state = _run(options, {**given, "groups": BASELINE}, folder, console)
+    results = collect(study)
+    write_json(folder / RESULTS, results.as_dict())
+    console.print(finetune_table(results, task))
+    best = max(results.of(task, BASELINE), key=lambda trial: trial.score or 0.0)
+    if best.score is not None:
+        console.print(
+            f"to keep a model: {best.command} --output DIR",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    return show_failures(study, state, console)
+
+
+def finetune_table(results: Results, task: str) -> Table:
+    """Every run, then mean and deviation over the seeds at the best rate."""
+    (target,) = (each for each in results.targets if each.name == task)
+    table = Table(title=f"{escape(task)}: {target.metric} on {target.valid} validation rows")
+    for column in ("learning rate", "seed", target.metric, "loss", "epochs"):
+        table.add_column(column, justify="right")
+    chosen = results.chosen_rate(task, BASELINE)
+    for trial in results.of(task, BASELINE):
+        scored = trial.score is not None
+        table.add_row(
+            f"{trial.rate:g}",
+            f"{trial.seed}",
+            f"{trial.score:.1f}" if scored else trial.state,
+            "-" if trial.loss is None else f"{trial.loss:.4f}",
+            f"{trial.epochs or '-'}",
+            style="bold" if trial.rate == chosen else None,
+        )
+    if scores := results.scores(task, BASELINE):
+        mean, deviation = mean_and_deviation(scores)
+        spread = "" if deviation is None else f" ± {deviation:.1f}"
+        table.caption = f"rate {chosen:g}, {len(scores)} seeds: {mean:.1f}{spread}"
+    return table
+
+
+def _run(
+    options: Mapping[str, Any], given: Mapping[str, Any], folder: Path, console: Console
+) -> tuple[Study, State]:
+    """Plan, and run what is missing."""
+    Ledger(folder).check_place()
+    resources = Resources(
+        folder=folder.resolve(),
+        workers=given.get("workers"),
+        threads=int(given.get("threads") or 1),
+        per_gpu=int(given.get("per_gpu") or 1),
+        launcher=tuple(given.get("launcher") or ()),
+        address=given.get("address"),
+    )
+    study = open_study(options, given, folder, console)
+    agree(study)
+    if given.get("retry"):
+        study.ledger.forget_failures()
+    study.ledger.write_study(study.as_dict())
+    started = time.time()
+    state = study.overview.look()
+    if state.ready:
+        console.print(f"{state.total} cells, {len(state.done)} done", highlight=False)
+        name = given.get("executor") or "local"
+        executor = make_executor(name, resources, study.plan.workspace.plugins)
+        try:
+            state = drive(
+                study.overview,
+                executor,
+                exclusive=bool(resources.launcher),
+                tell=Teller(study, console).tell,
+            )
+        finally:
+            executor.close()
+        study.ledger.write_study(study.as_dict())
+    minutes = (time.time() - started) / 60
+    console.print(
+        f"{len(state.done)} of {state.total} cells done, {minutes:.1f} minutes", highlight=False
+    )
+    return study, state
+
+
+def show_status(folder: Path) -> None:
+    """Where the cells of a study are."""
+    console = new_console()
+    study, _ = reopen(folder, console)
+    state = study.overview.look()
+    console.print(cells_table(study, state))
+    running = [cell for cell in [*state.ready, *state.waiting] if study.ledger.busy(cell.name)]
+    for cell in running:
+        console.print(f"running: {cell.title}", markup=False, highlight=False)
+    if state.done:
+        show_rest(console, rest_of(study, state), {})
+    show_failures(study, state, console)
+
+
+def report_study(folder: Path, price: float | None) -> None:
+    """Write the tables and the page of a study as it is now."""
+    console = new_console()
+    study, _ = reopen(folder, console)
+    write_report(collect(study, price), folder, console)
+
+
+def reopen(folder: Path, console: Console) -> tuple[Study, dict[str, Any]]:
+    """The study in a folder, as it was last planned.
+
+    Raises:
+        MtlplugError: there is none.
+    """
+    found = Ledger(folder).study()
+    if found is None:
+        raise MtlplugError(f"{folder} holds no study; start one with mtlplug study run --output")
+    settings = found["settings"]
+    given = {
+        **settings,
+        "groups": ",".join(settings["columns"]),
+        "targets": ",".join(settings["targets"]),
+        "threads": found["threads"],
+    }
+    return open_study(as_options(found["options"]), given, folder, console), found
+
+
+def folder_of(options: Mapping[str, Any]) -> Path:
+    """The study's folder."""
+    suite = Path(options.get("suite") or "demo").stem
+    return Path(options.get("output") or Path("studies") / suite)
+
+
+class Teller:
+    """Says what a study is doing, cell by cell."""
+
+    def __init__(self, study: Study, console: Console) -> None:
+        self._study = study
+        self._console = console
+
+    def tell(self, ended: Ended) -> None:
+        """One line for a cell that ended, with what is left."""
+        state = self._study.overview.look()
+        result = self._study.overview.result(ended.cell.name) or {}
+        report = result.get("report", {})
+        if ended.state == FAILED:
+            outcome = f"FAILED: {result.get('error', '')}"
+        elif ended.cell.kind == FINETUNE:
+            outcome = f"{report['tasks'][ended.cell.target]['score']:.1f}"
+        else:
+            outcome = f"mean loss {report['best_mean_loss']:.4f}, {report['epochs']} epochs"
+        ended_cells = len(state.done) + len(state.failed)
+        self._console.print(
+            f"[{ended_cells}/{state.total}] {ended.cell.title}: {outcome} ({ended.seconds:.0f} s)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def cells_table(study: Study, state: State) -> Table:
+    """Cells by column: how many are done, failed, left."""
+    table = Table(title=f"study {escape(study.plan.workspace.suite.name)}", title_justify="left")
+    table.add_column("encoder")
+    for column in ("pre-finetuning", "finetuning done", "failed", "left", "best rates"):
+        table.add_column(column, justify="right")
+    sets = {
+        "done": state.done,
+        "failed": state.failed,
+        "ready": state.ready,
+        "waiting": state.waiting,
+        "lost": state.lost,
+    }
+    results = collect(study)
+    for name in study.plan.settings.columns:
+        counts = {
+            key: sum(cell.column == name and cell.kind == FINETUNE for cell in cells)
+            for key, cells in sets.items()
+        }
+        made = [
+            key
+            for key, cells in sets.items()
+            if any(cell.column == name and cell.kind == PRETRAIN for cell in cells)
+        ]
+        rates = [results.chosen_rate(target, name) for target in study.plan.settings.targets]
+        chosen = [rate for rate in rates if rate is not None]
+        planned = len(rates) * (len(results.rates) + len(results.seeds) - 1)
+        left = planned - counts["done"] - counts["failed"] - counts["lost"]
+        table.add_row(
+            name,
+            "-" if name == BASELINE else {"ready": "to do"}.get(made[0], made[0]),
+            f"{counts['done']}",
+            f"{counts['failed'] + counts['lost']}",
+            f"{left}",
+            f"{len(chosen)} of {len(rates)}",
+        )
+    return table
+
+
+def show_rest(console: Console, rest: Rest, given: Mapping[str, Any]) -> None:
+    """What the rest takes, in hours and money."""
+    if not rest.most:
+        console.print("nothing is left to run")
+        return
+    basis = f"{rest.measured} cells done" if rest.measured else "a few steps timed now"
+    console.print(
+        f"left: {_hours(rest.least)} to {_hours(rest.most)} of one worker "
+        f"(all runs stop early, or none), from {basis}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if price := given.get("price"):
+        least, most = (price * seconds / 3600 for seconds in (rest.least, rest.most))
+        console.print(f"at {price:g} an hour: {least:.2f} to {most:.2f}", highlight=False)
+
+
+def show_failures(study: Study, state: State, console: Console) -> int:
+    """Name what failed; returns the exit code."""
+    for cell in state.failed:
+        result = study.overview.result(cell.name) or {}
+        console.print(
+            f"failed: {cell.title}: {result.get('error', '')}; its output is in "
+            f"{study.ledger.log_file(cell.name)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if state.lost:
+        console.print(f"{len(state.lost)} cells wait for an encoder that failed", highlight=False)
+    if state.failed:
+        console.print("run again with --retry to try them again", highlight=False)
+    return 1 if state.failed else 0
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} minutes"
+    return f"{seconds / 3600:.1f} hours"

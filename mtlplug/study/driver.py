@@ -1,0 +1,59 @@
+"""Runs the cells of a study until none is left: the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mtlplug.study.executors import Ended, Executor
+from mtlplug.study.overview import Overview, State
+from mtlplug.study.plan import PRETRAIN, Cell
+from mtlplug.study.results import DONE, FAILED
+
+SECONDS_BETWEEN_LOOKS = 2.0
+"""How often cells that other drivers work on are looked after."""
+
+
+def drive(
+    overview: Overview, executor: Executor, *, exclusive: bool, tell: Callable[[Ended], None]
+) -> State:
+    """Run cells until all have ended or cannot start; returns where they are.
+
+    Args:
+        overview: the cells.
+        executor: works on them.
+        exclusive: a pre-finetuning cell has the machine for itself (its launcher takes all).
+        tell: is told every cell that ends.
+    """
+    out: dict[str, Cell] = {}
+    elsewhere: set[str] = set()
+    while True:
+        state = overview.look()
+        elsewhere &= {cell.name for cell in state.ready}
+        ready = [cell for cell in state.ready if cell.name not in out]
+        for cell in _startable(ready, out, executor.size, elsewhere, exclusive=exclusive):
+            executor.submit(cell)
+            out[cell.name] = cell
+        if not out and not elsewhere:
+            return state
+        for ended in executor.wait(SECONDS_BETWEEN_LOOKS):
+            del out[ended.cell.name]
+            if ended.state in (DONE, FAILED):
+                tell(ended)
+                elsewhere.discard(ended.cell.name)
+            else:
+                elsewhere.add(ended.cell.name)
+        elsewhere = {name for name in elsewhere if overview.ledger.busy(name)}
+
+
+def _startable(
+    ready: list[Cell], out: dict[str, Cell], size: int, elsewhere: set[str], *, exclusive: bool
+) -> list[Cell]:
+    """Which cells to start now."""
+    free = size - len(out)
+    ready = [cell for cell in ready if cell.name not in elsewhere]
+    if not exclusive:
+        return ready[:free]
+    if any(cell.kind == PRETRAIN for cell in out.values()):
+        return []
+    alone = [cell for cell in ready if cell.kind == PRETRAIN]
+    return (alone[:1] if not out else []) if alone else ready[:free]

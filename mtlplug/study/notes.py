@@ -1,0 +1,84 @@
+"""Notes below the tables of a study: what the marks mean, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mtlplug.study.aggregates import Grid, shared_targets
+from mtlplug.study.results import FAILED, Results
+from mtlplug.study.table import INCOMPLETE, PARTIAL, SAME
+
+LISTED = 6
+"""So many names are listed in a note; the others are counted."""
+
+
+def about_averages(grid: Grid, targets: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """What is left out of averages because some figures are missing."""
+    shared = shared_targets(grid, targets, columns)
+    missing = [each for each in targets if each not in shared]
+    empty = [each for each in columns if not any((target, each) in grid for target in targets)]
+    notes = []
+    if missing:
+        notes.append(
+            f"averages are over the {len(shared)} of {len(targets)} targets that all columns "
+            f"with scores have; left out: {listed(missing)}"
+        )
+    if empty:
+        notes.append(f"no score yet, so without average: {listed(empty)}")
+    return tuple(notes)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a sentence; of many, the first ones.
+
+    >>> listed(["a", "b"]), listed(list("abcdefgh"))
+    ('a, b', 'a, b, c, d, e, f and 2 more')
+    """
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def about_scores(results: Results, grid: Grid) -> list[str]:
+    """What the cells of targets and columns are, and what their marks mean."""
+    seeds = len(results.seeds)
+    notes = [
+        f"mean ± standard deviation over {seeds} seeds on validation data, on which the learning "
+        "rate was chosen, too; bold: best of its row"
+    ]
+    if any(each.differs is False for each in grid.values()):
+        notes.append(
+            f"{SAME} not distinguishable from the baseline: Welch's 95 % interval of the "
+            "difference holds zero; of 20 cells without a difference some 19 get this mark"
+        )
+    if seeds < 2:
+        notes.append("one seed: no score can be told from the baseline's")
+    notes += about_incomplete(results, grid)
+    notes += [
+        f"{column.name} failed: {_line(column.error)}"
+        for column in results.columns
+        if column.state == FAILED
+    ]
+    return notes + about_targets(results)
+
+
+def about_incomplete(results: Results, grid: Grid) -> list[str]:
+    """The cells with fewer scores than planned, and how many these have."""
+    incomplete = [
+        f"{target} with {column} ({len(results.scores(target, column))})"
+        for (target, column), summary in grid.items()
+        if not summary.complete
+    ]
+    if not incomplete:
+        return []
+    return [f"{INCOMPLETE} fewer than {len(results.seeds)} seeds: {listed(incomplete)}"]
+
+
+def about_targets(results: Results) -> list[str]:
+    """What the suite says of targets."""
+    return [f"{PARTIAL} {each.name}: {each.note}" for each in results.targets if each.note]
+
+
+def _line(error: str) -> str:
+    """The last line of an error, which says what it was."""
+    lines = error.strip().splitlines()
+    return lines[-1] if lines else "see its log"

@@ -1,0 +1,168 @@
+"""A table for the terminal, for Markdown, LaTeX and spreadsheets, and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import rich.table
+from rich.text import Text
+
+from mtlplug.study.table import NOTHING, Cell, Table
+
+EXTRA = ("deviation", "low", "high", "mark")
+"""What a cell may hold beside its number; in CSV a column of its own after the figure's."""
+
+IN_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{each: f"\\{each}" for each in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    "✗": r"$\times$",
+    "*": r"$\ast$",
+}
+
+
+def to_rich(table: Table) -> rich.table.Table:
+    """For the terminal."""
+    found = rich.table.Table(
+        title=Text(table.title),
+        title_justify="left",
+        caption=Text("\n".join(table.notes)),
+        caption_justify="left",
+    )
+    for number, name in enumerate(table.header):
+        found.add_column(Text(name), justify="left" if number < table.words else "right")
+    for number, row in enumerate(table.rows):
+        if number in table.rules:
+            found.add_section()
+        found.add_row(*(Text(c.text + c.mark, style="bold" if c.best else "") for c in row))
+    return found
+
+
+def to_markdown(table: Table) -> str:
+    """A table of GitHub's Markdown under its title, the notes as a list."""
+    lines = [f"**{_markdown(table.title)}**", ""]
+    lines.append(_markdown_row([_markdown(name) for name in table.header]))
+    sides = ["---" if number < table.words else "---:" for number in range(len(table.header))]
+    lines.append(_markdown_row(sides))
+    for row in table.rows:
+        texts = [_markdown(cell.text + cell.mark) for cell in row]
+        bold = [f"**{text}**" if c.best else text for c, text in zip(row, texts, strict=True)]
+        lines.append(_markdown_row(bold))
+    lines += ["", *(f"- {_markdown(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    """Words that Markdown takes for words: an underscore inside one needs no backslash."""
+    return re.sub(r"[\\|*`<\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _one_line(text))
+
+
+def to_latex(table: Table) -> str:
+    """A floating table; its document needs the package booktabs and UTF-8."""
+    sides = "l" * table.words + "r" * (len(table.header) - table.words)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex(table.title)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{sides}}}",
+        r"\toprule",
+        _latex_row([latex(name) for name in table.header]),
+        r"\midrule",
+    ]
+    for number, row in enumerate(table.rows):
+        lines += [r"\midrule"] * (number in table.rules)
+        lines.append(_latex_row([_latex_cell(cell) for cell in row]))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {latex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _latex_row(cells: list[str]) -> str:
+    # Braces: a row that begins with a bracket would be taken for an option of the last line break.
+    return " & ".join(f"{{{cell}}}" if cell.startswith("[") else cell for cell in cells) + r" \\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = "--" if cell.text == NOTHING else latex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.best else text
+    return text + (rf"\textsuperscript{{{latex(cell.mark)}}}" if cell.mark else "")
+
+
+def latex(text: str) -> str:
+    r"""Words as LaTeX writes them.
+
+    >>> print(latex("mit_movie: 63 ± 2 %"))
+    mit\_movie: 63 $\pm$ 2 \%
+    """
+    return "".join(IN_LATEX.get(each, each) for each in _one_line(text))
+
+
+def to_csv(table: Table) -> str:
+    """Numbers as they are, not rounded; words where a cell has none, nothing for "-".
+
+    A column whose cells have deviations, intervals or marks is followed by columns of these.
+    """
+    columns = [[row[number] for row in table.rows] for number in range(len(table.header))]
+    extras = [
+        [extra for extra in EXTRA if any(getattr(cell, extra) not in (None, "") for cell in cells)]
+        for cells in columns
+    ]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    header = []
+    for name, names in zip(table.header, extras, strict=True):
+        header += [name, *(f"{name} {extra}" for extra in names)]
+    writer.writerow(header)
+    for row in table.rows:
+        values: list[object] = []
+        for cell, names in zip(row, extras, strict=True):
+            text = "" if cell.text == NOTHING else cell.text
+            values += [text if cell.number is None else cell.number]
+            values += [getattr(cell, extra) for extra in names]
+        writer.writerow(values)
+    return file.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """Everything the table holds."""
+    return json.dumps(dataclasses.asdict(table), ensure_ascii=False, indent=1) + "\n"
+
+
+def from_json(text: str) -> Table:
+    """The table that `to_json` wrote."""
+    values: dict[str, Any] = json.loads(text)
+    for name in ("header", "notes", "rules"):
+        values[name] = tuple(values[name])
+    values["rows"] = tuple(tuple(Cell(**cell) for cell in row) for row in values["rows"])
+    return Table(**values)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+RENDERERS: Mapping[str, Callable[[Table], str]] = {
+    ".md": to_markdown,
+    ".tex": to_latex,
+    ".csv": to_csv,
+    ".json": to_json,
+}
+"""By the ending of the file."""

@@ -1,0 +1,64 @@
+"""Figures as people write them, for sentences and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def score(value: float) -> str:
+    """A score in percent.
+
+    >>> score(81.249)
+    '81.2'
+    """
+    return f"{value:.1f}".replace("-", MINUS)
+
+
+def signed(value: float) -> str:
+    """A difference with its sign; nothing is -0.0.
+
+    >>> signed(3.14), signed(-0.04), signed(-2)
+    ('+3.1', '0.0', '−2.0')
+    """
+    rounded = round(value, 1) + 0.0
+    return f"{rounded:+.1f}".replace("-", MINUS) if rounded else "0.0"
+
+
+def duration(seconds: float) -> str:
+    """A time in the units people use.
+
+    >>> [duration(each) for each in (9.87, 75, 3000, 7260, 200_000)]
+    ['9.9 s', '1 min 15 s', '50 min', '2 h 01', '2 d 8 h']
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 599.5:
+        return f"{round(seconds) // 60} min {round(seconds) % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d}"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number and its noun.
+
+    >>> plural(1, "target"), plural(0, "target")
+    ('1 target', '0 targets')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listing(parts: Sequence[str]) -> str:
+    """Several things in a sentence.
+
+    >>> listing(["a", "b", "c"]), listing(["a"])
+    ('a, b and c', 'a')
+    """
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,42 @@
+"""Puts the results of a study into files, and its main tables on the terminal.
+
+results.json       everything, as values (`Results`)
+tables/NAME.EXT    every table as Markdown, LaTeX, CSV and JSON
+report.html        the page, self-contained
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from mtlplug.study.costs import costs
+from mtlplug.study.ledger import write_json
+from mtlplug.study.page import all_tables, page
+from mtlplug.study.results import Results
+from mtlplug.study.tables import table_1, table_2
+from mtlplug.study.typesetting import RENDERERS, to_rich
+
+RESULTS = "results.json"
+PAGE = "report.html"
+
+
+def write_report(results: Results, folder: Path, console: Console) -> None:
+    """Write all files, each by a rename, and show the tables of scores and costs."""
+    write_json(folder / RESULTS, results.as_dict())
+    place = folder / "tables"
+    place.mkdir(exist_ok=True)
+    for table in all_tables(results):
+        for ending, render in RENDERERS.items():
+            _write(place / f"{table.name}{ending}", render(table))
+    _write(folder / PAGE, page(results))
+    for table in (table_1(results), table_2(results), costs(results)):
+        console.print(to_rich(table))
+    console.print(f"page: {folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

@@ -1,0 +1,165 @@
+"""The loop over cells: what runs when, with an executor that trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mtlplug.study.cell import BUSY
+from mtlplug.study.driver import drive
+from mtlplug.study.executors import Ended, Executor
+from mtlplug.study.ledger import Ledger
+from mtlplug.study.overview import Overview, State
+from mtlplug.study.plan import FINETUNE, PRETRAIN, Cell, Plan
+from mtlplug.study.results import DONE, FAILED
+from tests.study.tiny import FakePlan
+
+
+def good(cell: Cell) -> dict[str, Any]:
+    """A result whose score is best at rate 1e-4."""
+    if cell.kind == PRETRAIN:
+        return {"state": DONE, "wall": 1.0, "report": {}}
+    task = {"score": 50.0 - cell.rate + cell.seed, "loss": 1.0}
+    return {"state": DONE, "wall": 1.0, "report": {"epochs": 2, "tasks": {cell.target: task}}}
+
+
+class FakeExecutor(Executor):
+    """Ends one cell at a time, the last one submitted first; notes the order."""
+
+    def __init__(
+        self, ledger: Ledger, size: int = 2, outcome: Callable[[Cell], dict[str, Any]] = good
+    ) -> None:
+        self.ledger, self.size, self.outcome = ledger, size, outcome
+        self.out: list[Cell] = []
+        self.started: list[Cell] = []
+        self.most = 0
+
+    def submit(self, cell: Cell) -> None:
+        """Take a cell."""
+        self.started.append(cell)
+        self.out.append(cell)
+        self.most = max(self.most, len(self.out))
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """End the last one."""
+        if not self.out:
+            return []
+        cell = self.out.pop()
+        result = self.outcome(cell)
+        if result["state"] != BUSY:
+            self.ledger.record(cell.name, result)
+        return [Ended(cell, result["state"], 0.0)]
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+def prepared(tmp_path: Path) -> tuple[Overview, Ledger]:
+    """A fresh folder and the fake plan's cells."""
+    ledger = Ledger(tmp_path)
+    ledger.write_study({"settings": {}, "options": {}})
+    return Overview(cast(Plan, FakePlan()), ledger), ledger
+
+
+def run(overview: Overview, executor: FakeExecutor, *, exclusive: bool = False) -> State:
+    """Drive to the end."""
+    return drive(overview, executor, exclusive=exclusive, tell=lambda ended: None)
+
+
+def test_every_cell_runs_once_and_encoders_come_first(tmp_path: Path) -> None:
+    """2 encoders, 3 columns x 2 targets x (2 rates + 2 more seeds); none before its encoder."""
+    overview, ledger = prepared(tmp_path)
+    before = overview.look()
+    assert (before.total, before.to_come) == (26, 12)
+    executor = FakeExecutor(ledger)
+    state = run(overview, executor)
+    names = [cell.name for cell in executor.started]
+    assert len(state.done) == len(names) == len(set(names)) == 26
+    assert executor.most == executor.size
+    assert [cell.kind for cell in executor.started[:2]] == [PRETRAIN, PRETRAIN]
+    for number, cell in enumerate(executor.started):
+        assert cell.encoder is None or cell.encoder in names[:number]
+    seeds = [cell for cell in executor.started if cell.kind == FINETUNE and cell.seed > 1]
+    assert {cell.rate for cell in seeds} == {1e-4}
+
+
+def test_a_second_start_runs_only_what_is_missing(tmp_path: Path) -> None:
+    """Results that are there are not made again."""
+    overview, ledger = prepared(tmp_path)
+    run(overview, FakeExecutor(ledger))
+    gone = overview.cells()[5].name
+    (ledger.cells / f"{gone}.json").unlink()
+    executor = FakeExecutor(ledger)
+    run(Overview(overview.plan, ledger), executor)
+    assert [cell.name for cell in executor.started] == [gone]
+
+
+def test_a_failed_cell_costs_itself_alone(tmp_path: Path) -> None:
+    """The rate that failed is passed over; seeds run at the other one."""
+    overview, ledger = prepared(tmp_path)
+
+    def outcome(cell: Cell) -> dict[str, Any]:
+        bad = cell.kind == FINETUNE and (cell.column, cell.rate) == ("SL", 1e-4)
+        return {"state": FAILED, "error": "no memory"} if bad else good(cell)
+
+    state = run(overview, FakeExecutor(ledger, outcome=outcome))
+    assert len(state.failed) == 2
+    assert len(state.done) == 24
+    assert {cell.rate for cell in state.done if cell.column == "SL" and cell.seed == 2} == {1e-3}
+
+
+def test_what_needs_a_failed_encoder_is_lost_and_the_rest_runs(tmp_path: Path) -> None:
+    """Its finetuning cells are counted, not run."""
+    overview, ledger = prepared(tmp_path)
+
+    def outcome(cell: Cell) -> dict[str, Any]:
+        bad = cell.kind == PRETRAIN and cell.column == "SL"
+        return {"state": FAILED, "error": "boom"} if bad else good(cell)
+
+    executor = FakeExecutor(ledger, outcome=outcome)
+    state = run(overview, executor)
+    assert len(state.lost) == 4
+    assert not [cell for cell in executor.started if cell.column == "SL" and cell.kind == FINETUNE]
+    assert len(state.done) == 1 + 2 * 8
+
+
+def test_cells_that_another_driver_holds_are_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not started twice, and the loop does not end before they have."""
+    overview, ledger = prepared(tmp_path)
+    theirs = overview.cells()[2].name
+    looks = 0
+
+    def busy(name: str) -> bool:
+        nonlocal looks
+        looks += name == theirs
+        if looks == 4:
+            ledger.record(theirs, good(next(c for c in overview.cells() if c.name == theirs)))
+        return name == theirs and looks < 4
+
+    monkeypatch.setattr(ledger, "busy", busy)
+    executor = FakeExecutor(
+        ledger, outcome=lambda cell: {"state": BUSY} if cell.name == theirs else good(cell)
+    )
+    state = run(overview, executor)
+    assert [cell.name for cell in executor.started].count(theirs) == 1
+    assert len(state.done) == 26
+
+
+def test_a_launched_cell_has_the_machine_for_itself(tmp_path: Path) -> None:
+    """With a launcher nothing runs beside pre-finetuning."""
+    overview, ledger = prepared(tmp_path)
+    beside: list[int] = []
+
+    class Watching(FakeExecutor):
+        def submit(self, cell: Cell) -> None:
+            super().submit(cell)
+            if any(each.kind == PRETRAIN for each in self.out):
+                beside.append(len(self.out))
+
+    run(overview, Watching(ledger), exclusive=True)
+    assert beside == [1, 1]

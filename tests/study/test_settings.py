@@ -1,0 +1,88 @@
+"""What a study consists of: the suite's table, the command's options, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mtlplug.errors import MtlplugError
+from mtlplug.study.settings import RATES, SEEDS, Settings, settings_of
+from mtlplug.workspace import Workspace, open_workspace
+from tests.study import tiny
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The tiny suite."""
+    return open_workspace({"suite": str(tiny.write(tmp_path_factory.mktemp("tiny")))})
+
+
+def test_the_table_of_the_suite_is_taken(workspace: Workspace) -> None:
+    """Columns begin with the baseline; targets are the tasks of that role."""
+    assert settings_of(workspace, {}) == Settings(
+        columns=("baseline", "SL", "SL+C"),
+        targets=("more_tags", "more_kinds"),
+        rates=(1e-2, 1e-3),
+        seeds=(1, 2),
+        pretrain={"max_epochs": 1},
+        finetune={"batch_size": 4},
+    )
+
+
+def test_options_go_before_the_table(workspace: Workspace) -> None:
+    """Each alone; of `finetune` and `pretrain` key by key."""
+    found = settings_of(
+        workspace,
+        {
+            "groups": "QA",
+            "targets": "kinds,more_tags",
+            "rates": [1e-4, 1e-3, 1e-4],
+            "seeds": [7],
+            "finetune": {"max-epochs": 3},
+        },
+    )
+    assert found.columns == ("baseline", "QA")
+    assert found.targets == ("more_tags", "kinds")  # those of a format together
+    assert (found.rates, found.seeds) == ((1e-3, 1e-4), (7,))
+    assert found.finetune == {"batch_size": 4, "max_epochs": 3}
+
+
+def test_all_is_every_combination(workspace: Workspace) -> None:
+    """Seven of three groups, and the baseline."""
+    columns = settings_of(workspace, {"groups": "all"}).columns
+    assert columns == ("baseline", "SL", "QA", "C", "SL+QA", "SL+C", "QA+C", "SL+QA+C")
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    """Rates from 1e-3 to 1e-5, five seeds (Padmakumar et al., 2022, appendix B.2)."""
+    assert (RATES[0], RATES[-1], len(SEEDS)) == (1e-3, 1e-5, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"groups": "SL,XX"}, "unknown group 'XX'"),
+        ({"targets": "nothing"}, "unknown target 'nothing'"),
+        ({"rates": [2.0]}, "learning rate 2.0 of the sweep"),
+        ({"seeds": [-1]}, "seed -1 of the study"),
+        ({"finetune": {"learning_rate": 0.1}}, "unknown option 'learning_rate'"),
+        ({"pretrain": {"seed": 1}}, "unknown option 'seed'"),
+        ({"pretrain": {"max_epochs": "many"}}, "should be of type int"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    workspace: Workspace, given: dict[str, object], sentence: str
+) -> None:
+    """One sentence each."""
+    with pytest.raises(MtlplugError, match=sentence):
+        settings_of(workspace, given)
+
+
+def test_a_suite_without_targets_says_so(tmp_path: Path) -> None:
+    """With what to do."""
+    from tests import small_suite
+
+    workspace = open_workspace({"suite": str(small_suite.write(tmp_path))})
+    with pytest.raises(MtlplugError, match="name tasks with --targets"):
+        settings_of(workspace, {})
