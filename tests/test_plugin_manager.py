@@ -15,6 +15,7 @@ import mtlplug
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import TaskFormat
 from mtlplug.plugin_manager import load_plugins
+from mtlplug.study.executors import Resources, make_executor
 
 
 class FakeDistribution(Distribution):
@@ -93,6 +94,30 @@ def test_two_plugins_may_share_an_entry_point_name(monkeypatch: pytest.MonkeyPat
         plugin(monkeypatch, "two", "x", mtlplug_task_formats=bring(make_format("B"))),
     ]
     assert sorted(load_plugins(points).formats) == ["A", "B"]
+
+
+def test_mtlplug_executors_of_plugins_are_known_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin may bring executors alone; `make_executor` calls what it brought."""
+
+    def brought(name: str, value: Any) -> Any:
+        def mtlplug_executors() -> Any:
+            return {name: value}
+
+        return mtlplug.hookimpl(mtlplug_executors)
+
+    point = plugin(monkeypatch, "one", "x", mtlplug_executors=brought("queue", lambda _: "made"))
+    found = load_plugins([point])
+    assert not found.plugins[0].error
+    resources = Resources(Path("study"))
+    assert make_executor("queue", resources, found) == "made"  # type: ignore[comparison-overlap]
+    with pytest.raises(MtlplugError, match="unknown executor 'cloud'; known: local, queue, ray"):
+        make_executor("cloud", resources, found)
+    twice = plugin(monkeypatch, "two", "x", mtlplug_executors=brought("queue", print))
+    with pytest.raises(MtlplugError, match="executor 'queue' comes from two plugins"):
+        load_plugins([point, twice])
+    nothing = plugin(monkeypatch, "three", "x", mtlplug_executors=brought("empty", None))
+    with pytest.raises(MtlplugError, match="executor 'empty' cannot be called"):
+        load_plugins([nothing])
 
 
 def test_a_broken_plugin_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:

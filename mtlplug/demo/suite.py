@@ -41,7 +41,7 @@ max_epochs = 5
 [study.finetune]
 max_rows_per_task = 100
 batch_size = 16
-max_epochs = 8
+max_epochs = 12
 
 [groups]
 towns = ["places", "almanac", "topics"]    # all formats, one subject

@@ -39,13 +39,26 @@ class Flops:
         return float(sum(self.per_token * size + self.per_pair * size**2 for size in lengths))
 
 
+_COUNTED: dict[str, Flops] = {}
+"""By configuration."""
+
+
 def encoder_flops(encoder: Encoder) -> Flops:
     """Count the matrix products of an encoder on three short sequences, where it lies.
 
     A pass takes c + a L + b L^2 for a sequence of L tokens; c is for what does not depend on
     it, such as the positions that DeBERTa projects, and is left out. Attention within a window
     counts as if it were full, which it is for sequences shorter than the window.
+
+    Encoders of one configuration are counted once in a process.
     """
+    key = encoder.model.config.to_json_string()
+    if key not in _COUNTED:
+        _COUNTED[key] = _count(encoder)
+    return _COUNTED[key]
+
+
+def _count(encoder: Encoder) -> Flops:
     longest = min(LONGEST, encoder.max_length)
     lengths_X = np.array([longest // 4, longest // 2, longest])
     with encoder.padded("eager"):

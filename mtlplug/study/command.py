@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
+from mtlplug.plugin_manager import load_plugins
 from mtlplug.study.collect import collect
 from mtlplug.study.driver import drive
 from mtlplug.study.estimate import Rest, rest_of
@@ -113,27 +114,27 @@ def _run(
         launcher=tuple(given.get("launcher") or ()),
         address=given.get("address"),
     )
-    study = open_study(options, given, folder, console)
-    agree(study)
-    if given.get("retry"):
-        study.ledger.forget_failures()
-    study.ledger.write_study(study.as_dict())
-    started = time.time()
-    state = study.overview.look()
-    if state.ready:
-        console.print(f"{state.total} cells, {len(state.done)} done", highlight=False)
-        name = given.get("executor") or "local"
-        executor = make_executor(name, resources, study.plan.workspace.plugins)
-        try:
-            state = drive(
-                study.overview,
-                executor,
-                exclusive=bool(resources.launcher),
-                tell=Teller(study, console).tell,
-            )
-        finally:
-            executor.close()
+    name = given.get("executor") or "local"
+    # Its processes import torch while this one reads the data.
+    executor = make_executor(name, resources, load_plugins())
+    try:
+        study = open_study(options, given, folder, console)
+        agree(study)
+        if given.get("retry"):
+            study.ledger.forget_failures()
         study.ledger.write_study(study.as_dict())
+        state = study.overview.look()
+        console.print(f"{state.total} cells, {len(state.done)} done", highlight=False)
+        started = time.time()
+        state = drive(
+            study.overview,
+            executor,
+            exclusive=bool(resources.launcher),
+            tell=Teller(study, console).tell,
+        )
+    finally:
+        executor.close()
+    study.ledger.write_study(study.as_dict())
     minutes = (time.time() - started) / 60
     console.print(
         f"{len(state.done)} of {state.total} cells done, {minutes:.1f} minutes", highlight=False

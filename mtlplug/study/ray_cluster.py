@@ -7,6 +7,7 @@ whose result is in the ledger is not run again.
 from __future__ import annotations
 
 import dataclasses
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from mtlplug.study.plan import Cell
 
 RETRIES = 5
 """How often Ray starts a cell again when the process or the machine that worked on it is gone."""
+
+SECONDS_TO_ANSWER = 10.0
+"""How long a cluster may take to answer its address."""
 
 
 class RayCluster(Executor):
@@ -40,6 +44,7 @@ class RayCluster(Executor):
             ) from None
         self._ray: Any = ray
         self._resources = resources
+        _check_address(resources.address)
         self._own = not ray.is_initialized()
         if self._own:
             try:
@@ -90,6 +95,17 @@ class RayCluster(Executor):
             reason = f"its process was lost {RETRIES + 1} times ({type(error).__name__})"
             state = record_crash(self._resources.folder, cell, started, reason)
         return Ended(cell, state, time.time() - started)
+
+
+def _check_address(address: str | None) -> None:
+    """Ray itself tries an address where nobody answers for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # none, or a word such as "auto"
+    try:
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise MtlplugError(f"no Ray cluster at {address} ({error}); check --address") from None
 
 
 def work(folder: str, job: Mapping[str, Any], launcher: Sequence[str]) -> str:

@@ -127,7 +127,7 @@ def make_report(
         "precision": engine.precision,
         "zero_stage": engine.stage,
         "world_size": engine.world.size,
-        "seconds": {name: round(value, 1) for name, value in progress.seconds.items()},
+        "seconds": {name: round(value, 3) for name, value in progress.seconds.items()},
         "loader_wait": round(progress.seconds["loader"] / progress.seconds["training"], 4),
         "tokens": progress.tokens,
         "skipped_steps": progress.skipped,
