@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,9 @@ from mtlplug.study.overview import State
 from mtlplug.study.plan import FINETUNE, PRETRAIN, as_options
 from mtlplug.study.results import BASELINE, FAILED, Results, mean_and_deviation
 from mtlplug.study.writing import RESULTS, write_report
+
+STOPPED = 3
+"""Exit code of a study that was interrupted and can go on."""
 
 
 def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -115,6 +120,8 @@ def _run(
         address=given.get("address"),
     )
     name = given.get("executor") or "local"
+    # To be asked to end is to be interrupted: the pool ends with this process either way.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Its processes import torch while this one reads the data.
     executor = make_executor(name, resources, load_plugins())
     try:
@@ -132,8 +139,12 @@ def _run(
             exclusive=bool(resources.launcher),
             tell=Teller(study, console).tell,
         )
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from here")
+        sys.exit(STOPPED)
     finally:
         executor.close()
+        signal.signal(signal.SIGTERM, before)
     study.ledger.write_study(study.as_dict())
     minutes = (time.time() - started) / 60
     console.print(

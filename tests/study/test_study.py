@@ -131,6 +131,22 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_results(
     assert results(folder) == results(finished)
 
 
+@pytest.mark.parametrize("wish", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_says_how_to_go_on(suite: Path, tmp_path: Path, wish: int) -> None:
+    """Exit code 3 within seconds, no process left."""
+    folder = tmp_path / "study"
+    command = [sys.executable, "-m", "mtlplug", "study", "run", str(suite), "--output"]
+    driver = subprocess.Popen(
+        [*command, str(folder)], env=small_suite.outside(), stdout=subprocess.PIPE, text=True
+    )
+    _wait_for(lambda: any(_locked(folder)))
+    driver.send_signal(wish)
+    output = driver.communicate(timeout=30)[0]
+    assert driver.returncode == 3, output
+    assert "the same command goes on" in output
+    assert _workers(folder) == []
+
+
 def test_a_dying_worker_is_a_failed_cell(suite: Path, tmp_path: Path) -> None:
     """The others go on; the failure is named; --retry runs it again."""
     folder = tmp_path / "study"
