@@ -26,7 +26,9 @@ def test_options_shown_exist() -> None:
     """Every option of a `mtlplug` command in the README is one that the command has."""
     from mtlplug.cli import main
 
-    known = {name for command in main.commands.values() for p in command.params for name in p.opts}
+    commands = list(main.commands.values())
+    commands += [inner for each in commands for inner in getattr(each, "commands", {}).values()]
+    known = {name for command in commands for p in command.params for name in p.opts}
     others = {"--num_gpus", "--no-deps", "--machamp"}  # of launchers, pip and our benchmarks
     shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) - others
     assert shown
