@@ -139,6 +139,7 @@ def study_options(command: Command) -> Command:
             metavar="KEY=VALUE",
             help="An option of mtlplug run for pre-finetuning; may be repeated.",
         ),
+        click.option("--model", metavar="DIR_OR_ID", help="Pretrained encoder. [the suite's]"),
         *_of_finetuning(),
         click.option("--price", type=float, help="Price of an hour of one worker."),
     )
@@ -158,8 +159,10 @@ def worker_options(command: Command) -> Command:
     """The options that say where cells run."""
     return _given(
         command,
-        click.option("--workers", type=int, help="Cells at a time. [one a GPU, or a core]"),
-        click.option("--per-gpu", type=int, help="Cells that share a GPU. [1]"),
+        click.option(
+            "--workers", type=click.IntRange(1), help="Cells at a time. [one a GPU, or a core]"
+        ),
+        click.option("--per-gpu", type=click.IntRange(1), help="Cells that share a GPU. [1]"),
         click.option(
             "--executor", default="local", show_default=True, help="local, ray, or a plugin's."
         ),
@@ -181,12 +184,13 @@ def _of_finetuning() -> list[Callable[[Command], Command]]:
             help="An option of mtlplug run for finetuning; may be repeated.",
         ),
         click.option("--data", type=PATH, help="Folder the suite's relative paths start from."),
-        click.option("--model", metavar="DIR_OR_ID", help="Pretrained encoder. [the suite's]"),
         click.option("--cache", type=PATH, help="Folder of stored features."),
         click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
         click.option("--max-length", type=int, help="Most tokens of a sequence. [512]"),
         click.option("--max-rows-per-task", type=int, help="Most rows of each split. [all]"),
-        click.option("--threads", type=int, help="Threads of each worker on a CPU. [1]"),
+        click.option(
+            "--threads", type=click.IntRange(1), help="Threads of each worker on a CPU. [1]"
+        ),
     ]
 
 

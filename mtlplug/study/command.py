@@ -25,6 +25,7 @@ from mtlplug.study.opening import Study, agree, open_study
 from mtlplug.study.overview import State
 from mtlplug.study.plan import FINETUNE, PRETRAIN, as_options
 from mtlplug.study.results import BASELINE, FAILED, Results, mean_and_deviation
+from mtlplug.study.settings import Settings
 from mtlplug.study.writing import RESULTS, write_report
 
 STOPPED = 3
@@ -156,7 +157,7 @@ def _run(
 def show_status(folder: Path) -> None:
     """Where the cells of a study are."""
     console = new_console()
-    study, _ = reopen(folder, console)
+    study = reopen(folder, console)
     state = study.overview.look()
     console.print(cells_table(study, state))
     running = [cell for cell in [*state.ready, *state.waiting] if study.ledger.busy(cell.name)]
@@ -170,11 +171,11 @@ def show_status(folder: Path) -> None:
 def report_study(folder: Path, price: float | None) -> None:
     """Write the tables and the page of a study as it is now."""
     console = new_console()
-    study, _ = reopen(folder, console)
+    study = reopen(folder, console)
     write_report(collect(study, price), folder, console)
 
 
-def reopen(folder: Path, console: Console) -> tuple[Study, dict[str, Any]]:
+def reopen(folder: Path, console: Console) -> Study:
     """The study in a folder, as it was last planned.
 
     Raises:
@@ -183,14 +184,8 @@ def reopen(folder: Path, console: Console) -> tuple[Study, dict[str, Any]]:
     found = Ledger(folder).study()
     if found is None:
         raise MtlplugError(f"{folder} holds no study; start one with mtlplug study run --output")
-    settings = found["settings"]
-    given = {
-        **settings,
-        "groups": ",".join(settings["columns"]),
-        "targets": ",".join(settings["targets"]),
-        "threads": found["threads"],
-    }
-    return open_study(as_options(found["options"]), given, folder, console), found
+    given = {"settings": Settings.from_dict(found["settings"]), "threads": found["threads"]}
+    return open_study(as_options(found["options"]), given, folder, console)
 
 
 def folder_of(options: Mapping[str, Any]) -> Path:

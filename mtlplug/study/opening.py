@@ -60,7 +60,7 @@ def open_study(
 
     Args:
         options: of the command, as for `mtlplug run`.
-        given: settings of the study (`settings_of`), and `threads`.
+        given: settings of the study, resolved (`settings`) or as for `settings_of`; `threads`.
         folder: of the study.
         console: shows the reading of data.
 
@@ -70,7 +70,7 @@ def open_study(
     ledger = Ledger(folder)
     ledger.check_place()
     workspace = open_workspace({"suite": options.get("suite"), **options, "output": folder})
-    settings = settings_of(workspace, given)
+    settings = given.get("settings") or settings_of(workspace, given)
     shared = shared_options(workspace, options)
     encoder = Encoder.from_pretrained(workspace.config.model)
     data = build(workspace, settings, shared, console)

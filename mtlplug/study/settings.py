@@ -69,6 +69,14 @@ class Settings:
         """As JSON-like values."""
         return {key: list(v) if isinstance(v, tuple) else dict(v) for key, v in vars(self).items()}
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """From `as_dict()`, read back from JSON."""
+        found: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**found)
+
 
 def settings_of(workspace: Workspace, given: Mapping[str, Any]) -> Settings:
     """The settings from what was given, else the suite's `[study]` table, else ours.

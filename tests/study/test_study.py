@@ -191,6 +191,8 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
         (("study", "plan", "demo", "--rates", "fast"), "no list of numbers"),
         (("study", "plan", "demo", "--finetune", "batch_size"), "not of the form KEY=VALUE"),
         (("study", "run", "demo", "--executor", "none"), "unknown executor 'none'"),
+        (("study", "run", "demo", "--workers", "0"), "0 is not in the range"),
+        (("study", "plan", "demo", "--threads", "-1"), "-1 is not in the range"),
         (("finetune", "--encoder", "nowhere", "--task", "mail"), "nowhere"),
         (("finetune", "--encoder", "nowhere", "--task", "x"), "unknown target 'x'"),
     ],
