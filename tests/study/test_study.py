@@ -137,7 +137,12 @@ def test_asked_to_end_it_says_how_to_go_on(suite: Path, tmp_path: Path, wish: in
     folder = tmp_path / "study"
     command = [sys.executable, "-m", "mtlplug", "study", "run", str(suite), "--output"]
     driver = subprocess.Popen(
-        [*command, str(folder)], env=small_suite.outside(), stdout=subprocess.PIPE, text=True
+        [*command, str(folder)],
+        env=small_suite.outside(),
+        stdout=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores interrupts, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     _wait_for(lambda: any(_locked(folder)))
     driver.send_signal(wish)
