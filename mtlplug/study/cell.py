@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -33,22 +33,17 @@ def run_cell(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
         launcher: command that starts the ranks of a pre-finetuning run, for example
             `deepspeed --hostfile FILE`; none: one process, this one.
     """
-    ledger = Ledger(folder)
-    with ledger.claimed(cell.name) as lock:
-        if lock is None:
-            return BUSY
-        if state := ledger.state(cell.name):
-            return state
-        started = time.time()
+
+    def outcome(ledger: Ledger) -> dict[str, Any]:
         try:
-            found = {"state": DONE, **_work(ledger, cell, launcher)}
+            return {"state": DONE, **_work(ledger, cell, launcher)}
         except Exception as error:  # whatever it is, it is this cell's end and not the study's
             traceback.print_exc()
             sentence = " ".join(str(error).split()) or "no message"
             named = sentence if isinstance(error, MtlplugError) else _named(error, sentence)
-            found = {"state": FAILED, "error": named}
-        ledger.record(cell.name, describe(cell, started) | found)
-        return str(found["state"])
+            return {"state": FAILED, "error": named}
+
+    return _end(folder, cell, time.time(), outcome)
 
 
 def run_logged(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
@@ -78,14 +73,22 @@ def _printing_to(file: IO[str]) -> Iterator[None]:
 
 def record_crash(folder: Path, cell: Cell, started: float, reason: str) -> str:
     """Note that the process which worked on a cell is gone; returns the cell's state."""
+    return _end(folder, cell, started, lambda _: {"state": FAILED, "error": reason})
+
+
+def _end(
+    folder: Path, cell: Cell, started: float, outcome: Callable[[Ledger], dict[str, Any]]
+) -> str:
+    """Record a cell's outcome, unless it has one or another process holds it; its state."""
     ledger = Ledger(folder)
     with ledger.claimed(cell.name) as lock:
         if lock is None:
             return BUSY
         if state := ledger.state(cell.name):
             return state
-        ledger.record(cell.name, describe(cell, started) | {"state": FAILED, "error": reason})
-    return FAILED
+        found = outcome(ledger)
+        ledger.record(cell.name, describe(cell, started) | found)
+        return str(found["state"])
 
 
 def describe(cell: Cell, started: float) -> dict[str, Any]:
