@@ -224,7 +224,9 @@ def metrics_of_guesses(
         for _ in range(draws)
     ]
     most = labels[int(counts.argmax())]
-    return {
-        "chance": {key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]},
-        "majority": metrics([[most] * size for size in sizes]),
-    }
+    return {"chance": mean_metrics(drawn), "majority": metrics([[most] * size for size in sizes])}
+
+
+def mean_metrics(drawn: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over several draws."""
+    return {key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]}

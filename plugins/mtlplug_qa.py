@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, mean_metrics
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, log_softmax_per_feature, split
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NEARBY = 20  # characters by which answer_start may miss an answer that occurs more than once
 NO_ANSWER = (0, 0)
+DRAWS = 5  # over which the metrics of chance are averaged
 Span = tuple[int, int]
 Answer = tuple[str, int | None]
 
@@ -130,6 +131,26 @@ class QuestionAnswering(TaskFormat):
         exact = [any(_words(answers[row]) == _words(gold) for gold in golds[row]) for row in golds]
         return {"f1": 100 * float(np.mean(f1)), "exact_match": 100 * float(np.mean(exact))}
 
+    def baselines(
+        self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
+    ) -> dict[str, dict[str, float]]:
+        """Any span, as long as an answer in training; no answer at all, where some have none."""
+        targets_B2 = np.concatenate(targets).reshape(-1, 2)
+        lengths = (targets_B2[:, 1] - targets_B2[:, 0] + 1)[targets_B2[:, 0] > 0]
+        generator = np.random.default_rng(0)
+        found = {}
+        if len(lengths):
+            drawn = [
+                [_any_span(reference, lengths, generator) for reference in references]
+                for _ in range(DRAWS)
+            ]
+            scores = [self.metrics(task, guesses, references) for guesses in drawn]
+            found["chance"] = mean_metrics(scores)
+        if task.facts["unanswerable"]:
+            nothing = [{"none": np.inf, "spans": []}] * len(references)
+            found["majority"] = self.metrics(task, nothing, references)
+        return found
+
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
         """`AutoModelForQuestionAnswering` with equal logits: BERT, RoBERTa, XLM-R."""
         from transformers import AutoModelForQuestionAnswering
@@ -157,6 +178,17 @@ def answer_texts(
             best[row] = score, reference["context"][low:high].strip()
     answered = {row for row, (score, _) in best.items() if none[row] - score <= threshold}
     return {row: text if row in answered else "" for row, (_, text) in best.items()}
+
+
+def _any_span(
+    reference: Mapping[str, Any], lengths: npt.NDArray[np.int64], generator: np.random.Generator
+) -> dict[str, Any]:
+    """A prediction for a window: one span, whose place in it and whose score are drawn."""
+    tokens = len(reference["offsets"]) // 2
+    length = min(int(generator.choice(lengths)), tokens)
+    start = int(generator.integers(1, tokens - length + 2))
+    spans = [[start, start + length - 1, generator.random()]] if tokens else []
+    return {"none": -np.inf, "spans": spans}
 
 
 def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:

@@ -289,6 +289,25 @@ def test_no_answer_only_where_training_has_it() -> None:
     assert FORMAT.metrics(task, predictions, [window(0, "x y", "x")])["f1"] == 100.0
 
 
+def test_baselines() -> None:
+    """Chance draws one span a question, as long as training's; silence scores on the unanswered."""
+    references = [window(0, "x y", "y"), window(0, "z w", "y"), window(1, "z u")]
+    targets = [np.array([2, 2]), np.array([0, 0])]
+    task = prepared(row([("cat", 4)]))
+    found = FORMAT.baselines(task, targets, references)
+    assert set(found) == {"chance"}
+    assert 0 <= found["chance"]["f1"] <= 50
+    many = [window(number, "x y", "y") for number in range(400)]
+    chance = FORMAT.baselines(task, targets, many)["chance"]
+    assert chance["exact_match"] == pytest.approx(50, abs=5)
+    assert chance["f1"] < 60
+    longer = FORMAT.baselines(task, [np.array([1, 2])], many)["chance"]
+    assert longer == {"f1": pytest.approx(100 * 2 / 3), "exact_match": 0.0}
+    with_none = FORMAT.baselines(prepared(row([])), targets, references)
+    assert with_none["majority"] == {"f1": 50.0, "exact_match": 50.0}
+    assert FORMAT.baselines(task, [np.array([IGNORE, IGNORE, 0, 0])], references) == {}
+
+
 WORDS = st.lists(
     st.sampled_from(["The", "a", "cat", "Cat,", "dog", "an", "(dog)", "U.S.", "42", "—"]),
     min_size=1,
