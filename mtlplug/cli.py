@@ -47,6 +47,16 @@ main.add_command(data)
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
 @click.option("--gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
 @click.option("--log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
+@click.option("--save-minutes", type=float, help="Most minutes between checkpoints. [10]")
+@click.option("--keep-checkpoints", type=int, help="Newest checkpoints kept. [2]")
+@click.option("--hang-seconds", type=float, help="A rank that hangs so long ends the run. [120]")
+@click.option(
+    "--allow-change",
+    multiple=True,
+    metavar="OPTION",
+    default=None,
+    help="Go on with this option changed; may be repeated: max_epochs, patience, max_tokens.",
+)
 @click.option("--overwrite", is_flag=True, default=None, help="Start over in a used folder.")
 @click.option("--local-rank", type=int, hidden=True, help="Set by the deepspeed launcher.")
 @shown_errors

@@ -12,7 +12,19 @@ from mtlplug.errors import MtlplugError, unknown
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-OF_THE_USER = ("groups", "suite", "data", "output", "cache", "overwrite", "deepspeed_config")
+CHANGEABLE = ("gradient_checkpointing", "max_epochs", "max_tokens", "patience")
+"""Options that a run may go on with changed, where the user says so: its batches stay the same."""
+
+OF_THE_USER = (
+    "groups",
+    "suite",
+    "data",
+    "output",
+    "cache",
+    "overwrite",
+    "deepspeed_config",
+    "allow_change",
+)
 """Options that a suite may not set: they say what is run and where."""
 
 
@@ -45,6 +57,10 @@ class RunConfig:
         deepspeed_config: a DeepSpeed JSON file; None for ours.
         gradient_checkpointing: recompute activations in the backward pass.
         log_every: steps between two lines of metrics.jsonl.
+        keep_checkpoints: how many of the newest checkpoints are kept, beside the best epoch's.
+        save_minutes: most minutes between two checkpoints.
+        hang_seconds: after which a rank that does not go on ends the run; 0 for never.
+        allow_change: options in which a run that goes on may differ from what it began with.
         overwrite: throw away a run that is in the output folder.
     """
 
@@ -69,12 +85,26 @@ class RunConfig:
     deepspeed_config: Path | None = None
     gradient_checkpointing: bool = False
     log_every: int = 10
+    keep_checkpoints: int = 2
+    save_minutes: float = 10.0
+    hang_seconds: float = 120.0
+    allow_change: tuple[str, ...] = ()
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_tokens", "max_length", "max_epochs", "log_every"):
+        for name in (
+            "batch_size",
+            "max_tokens",
+            "max_length",
+            "max_epochs",
+            "log_every",
+            "keep_checkpoints",
+        ):
             _at_least(name, getattr(self, name), 1)
-        for name in ("patience", "weight_decay", "gradient_clipping", "seed"):
+        for name in (
+            *("patience", "weight_decay", "gradient_clipping", "seed"),
+            *("save_minutes", "hang_seconds"),
+        ):
             _at_least(name, getattr(self, name), 0)
         if self.max_rows_per_task is not None:
             _at_least("max_rows_per_task", self.max_rows_per_task, 1)
@@ -85,6 +115,9 @@ class RunConfig:
             )
         if not 0 <= self.warmup_ratio < 1:
             raise MtlplugError(f"warmup ratio {self.warmup_ratio} is not between 0 and 1")
+        for name in self.allow_change:
+            if name not in CHANGEABLE:
+                raise unknown("option to change in a run that goes on", name, CHANGEABLE)
         if self.precision is not None and self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
 

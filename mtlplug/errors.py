@@ -1,14 +1,38 @@
-"""The one error that is shown to users without a traceback."""
+"""What is shown to users without a traceback."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+LONGEST = 2000
+"""Characters of an error; of a longer one the middle is left out."""
+
 
 class MtlplugError(Exception):
     """Wrong input: one lower-case sentence with the value, the place and the remedy.
 
-    The command line prints it after `error: ` and exits with 2; nothing else is caught.
+    The command line prints it after `error: ` and exits with 2; nothing else is caught. As it
+    may quote a damaged file, it is one printable line (controls are escaped) of bounded length.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if not text.isprintable():
+            text = "".join(map(_printable, text))
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 600]} [...] {text[-600:]}"
+
+
+def _printable(character: str) -> str:
+    if character in "\r\n\t":
+        return " "
+    printable = character.isprintable()
+    return character if printable else character.encode("unicode_escape").decode("ascii")
+
+
+class StoppedError(Exception):
+    """Somebody asked a run to stop; what it has done is saved, and it can go on.
+
+    It has been said already; the command line exits with 3.
     """
 
 

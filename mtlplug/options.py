@@ -14,9 +14,12 @@ from typing import IO, Any, TypeVar
 
 import click
 
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, StoppedError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+STOPPED = 3
+"""Exit code of what was interrupted and can go on."""
 
 PATH = click.Path(path_type=Path)
 
@@ -42,7 +45,7 @@ class Shown(click.ClickException):
 
 
 def shown_errors(command: Command) -> Command:
-    """Turn a `MtlplugError` into one sentence and exit code 2."""
+    """Turn a `MtlplugError` into one sentence and exit code 2, a `StoppedError` into 3."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -52,6 +55,8 @@ def shown_errors(command: Command) -> Command:
             return command(*args, **kwargs)
         except MtlplugError as error:
             raise Shown(str(error)) from error
+        except StoppedError:
+            sys.exit(STOPPED)
 
     return wrapped  # type: ignore[return-value]
 

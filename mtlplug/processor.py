@@ -1,4 +1,4 @@
-"""The processor this runs on: what it is called, and what it can do."""
+"""The processor and the memory this runs on."""
 
 from __future__ import annotations
 
@@ -31,3 +31,19 @@ def processor() -> Processor:
     found = {key.strip(): value.strip() for key, value in pairs}
     flags = found.get("flags") or found.get("Features") or ""
     return Processor(found.get("model name", unknown), frozenset(flags.split()))
+
+
+def free_memory() -> int | None:
+    """Bytes that this process can still get, a container's limit counted; None: not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = int(dict(line.split(":") for line in lines)["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no limit: the file says "max", or is not there
+        return free
+    return max(0, min(free, limit - used))

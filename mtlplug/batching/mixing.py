@@ -53,11 +53,16 @@ class Pool:
         """Batches of an epoch; the last one may be smaller."""
         return -(-len(self) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Members]:
-        """The batches of one epoch: one pass over the pool, in an order of its own."""
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Members]:
+        """The batches of one epoch: one pass over the pool, in an order of its own.
+
+        Args:
+            epoch: its number.
+            done: batches of it that are left out, at its beginning.
+        """
         generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
         order_N = generator.permutation(len(self))
-        for first in range(0, len(self), self.batch_size):
+        for first in range(done * self.batch_size, len(self), self.batch_size):
             yield self.members(order_N[first : first + self.batch_size])
 
     def members(self, pooled_B: npt.NDArray[np.int64]) -> Members:

@@ -16,7 +16,7 @@ from deepspeed.accelerator import get_accelerator
 from mtlplug import __version__
 from mtlplug.doctor.checks import Check, bad, note, ok, size
 from mtlplug.plugin_manager import Plugins
-from mtlplug.processor import processor
+from mtlplug.processor import free_memory, processor
 from mtlplug.training.deepspeed_config import BF16_FLAGS, default_precision
 
 GIB = 1 << 30
@@ -160,19 +160,3 @@ def plugin_checks(plugins: Plugins) -> Iterator[Check]:
     if not plugins.formats:
         remedy = "reinstall mtlplug, whose own formats are plugins too"
         yield bad("plugins", "no task format is installed", remedy)
-
-
-def free_memory() -> int | None:
-    """Bytes that this process can still get, a container's limit counted; None: not known."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = int(dict(line.split(":") for line in lines)["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no limit: the file says "max", or is not there
-        return free
-    return max(0, min(free, limit - used))

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mtlplug.batching.stream import TokenStream
 from mtlplug.doctor.checks import Check, bad, note, ok, size
-from mtlplug.doctor.machine import free_memory
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.roads import road_of
+from mtlplug.processor import free_memory
 from mtlplug.training.deepspeed_config import default_precision
 
 LENGTHS = (5, 5, 9, 9, 9, 30, 64, 130)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.listing import new_console
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.study.collect import collect
@@ -27,9 +26,6 @@ from mtlplug.study.plan import FINETUNE, PRETRAIN, as_options
 from mtlplug.study.results import BASELINE, FAILED, Results, mean_and_deviation
 from mtlplug.study.settings import Settings
 from mtlplug.study.writing import RESULTS, write_report
-
-STOPPED = 3
-"""Exit code of a study that was interrupted and can go on."""
 
 
 def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -141,8 +137,9 @@ def _run(
             tell=Teller(study, console).tell,
         )
     except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here")
-        sys.exit(STOPPED)
+        told = "interrupted; the same command goes on from here"
+        console.print(told)
+        raise StoppedError(told) from None
     finally:
         executor.close()
         signal.signal(signal.SIGTERM, before)

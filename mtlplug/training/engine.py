@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
 from deepspeed import DeepSpeedConfigError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtlplug.batching.loader import Step
@@ -23,12 +21,10 @@ from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
 from mtlplug.model.multitask import MultiTaskModel, Output
-from mtlplug.training import checkpoint
-from mtlplug.training.folder import RunFolder
+from mtlplug.training import state
+from mtlplug.training.checkpoint import Found, Part
 from mtlplug.training.zero import LightStep
 from mtlplug.world import World
-
-WEIGHTS = "weights.safetensors"
 
 
 class Engine:
@@ -78,7 +74,6 @@ class Engine:
             raise MtlplugError(
                 f"DeepSpeed refuses {config.deepspeed_config}: {reason}; change the file"
             ) from error
-        checkpoint.refuse_code(self.engine)
         self._light = LightStep(self.engine, world.size)
         # From ZeRO-2 on gradients are reduced in the order of the backward pass.
         self.model.run_absent_heads = self.in_step
@@ -117,10 +112,15 @@ class Engine:
 
     def step(self, step: Step) -> Tensor:
         """One optimizer step; returns this rank's share in the mean loss of the batch, detached."""
+        total = self.accumulate_all(step)
+        self.update()
+        return total
+
+    def accumulate_all(self, step: Step) -> Tensor:
+        """The first half of a step: gradients; returns this rank's share in the loss, detached."""
         total = torch.zeros((), device=self.world.device)
         for micro_batch in step.micro_batches:
             total += self.accumulate(micro_batch)
-        self.update()
         return total
 
     def accumulate(self, micro_batch: MicroBatch) -> Tensor:
@@ -170,31 +170,41 @@ class Engine:
                 weights[name] = value.detach().to("cpu", torch.float32).clone()
         return weights
 
-    def save_weights(self, folder: RunFolder, place: Path) -> None:
-        """Write all parameters to one safetensors file in `place`."""
-        weights = self.weights()
-        if self.world.main:
-            unfinished = place.with_name(place.name + ".tmp")
-            unfinished.mkdir(parents=True, exist_ok=True)
-            save_file(weights, unfinished / WEIGHTS)
-            folder.replace(unfinished, place)
-        self.world.barrier()
+    @property
+    def state_size(self) -> int:
+        """Bytes of this rank's part of a checkpoint, about."""
+        return state.size_of(self.engine)
 
-    def save_checkpoint(self, folder: RunFolder, epoch: int, progress: Mapping[str, Any]) -> None:
-        """Write what a resumed run goes on from."""
-        checkpoint.save(self.engine, folder, epoch, progress, self.world)
+    def capture(self, *, ahead: bool) -> Part:
+        """What this rank adds to a checkpoint.
 
-    def load_checkpoint(self, folder: RunFolder) -> dict[str, Any] | None:
-        """Go on from the newest checkpoint; returns the progress kept in it, or None."""
-        return checkpoint.load(self.engine, folder, self.world)
+        Args:
+            ahead: training goes on while it is written.
+        """
+        return Part(*state.capture(self.engine, copy=ahead))
+
+    def shared(self) -> dict[str, Any]:
+        """What a checkpoint holds of the engine beside the parts of the ranks."""
+        _ = self.skipped_steps  # counts those of the last steps
+        return state.capture_shared(self.engine)
+
+    def restore(self, found: Found) -> None:
+        """Go on from a checkpoint, whatever number of ranks wrote it."""
+        shards = found.shards()
+        state.restore(self.engine, shards, found.progress["engine"])
+        if found.world_size == self.world.size:
+            state.restore_random(self.engine, shards)
 
 
-def load_weights(model: nn.Module, place: Path) -> None:
-    """Put the parameters written by `Engine.save_weights` into a model."""
-    found = model.load_state_dict(load_file(place / WEIGHTS), strict=False)
-    missing = set(found.missing_keys) - {name for name, _ in model.named_buffers()}
-    if missing or found.unexpected_keys:
-        raise RuntimeError(f"{place} does not fit: {sorted(missing)}, {found.unexpected_keys}")
+def load_weights(model: nn.Module, found: Found) -> None:
+    """Put the float32 weights of a checkpoint into a model."""
+    shards, wanted = found.shards(), model.state_dict().keys()
+    weights = {
+        name: shards.whole(name, shape)
+        for name, shape in found.progress["engine"]["shapes"].items()
+    }
+    weights |= {name: shards.buffer(name, 0) for name in shards.buffers() if name in wanted}
+    model.load_state_dict(weights)
 
 
 def precision_of(deepspeed_config: Mapping[str, Any]) -> str:

@@ -47,10 +47,18 @@ class Evaluator:
     in_step: bool = False
     pair_cost: float = 0.0
 
-    def __call__(self, forward: Callable[[MicroBatch], Output]) -> dict[str, dict[str, float]]:
+    def __call__(
+        self,
+        forward: Callable[[MicroBatch], Output],
+        between: Callable[[], None] = lambda: None,
+    ) -> dict[str, dict[str, float]]:
         """Loss and metrics of each task by name, the same on every rank.
 
         The loss of a task is the mean of `TaskFormat.loss` over the features of its split.
+
+        Args:
+            forward: losses and scores of a micro-batch.
+            between: called now and then, equally often on every rank.
         """
         results: list[dict[int, tuple[float, Any]]] = [{} for _ in self.data]
         stores = [each.stores[self.split] for each in self.data]
@@ -59,8 +67,11 @@ class Evaluator:
         loader = Loader(packer, self.world, self.in_step)
         with torch.no_grad():
             for step in loader.steps(self._batches(packer)):
+                between()
                 for micro_batch in step.micro_batches:
                     self._collect(micro_batch, forward, results)
+                    if self.world.size == 1:
+                        between()
         gathered = self.world.gather(results)
         scores = self._scores(_merged(gathered)) if self.world.main else {}
         return dict(self.world.broadcast(scores))
@@ -121,13 +132,13 @@ class Evaluator:
 
 
 def _merged(
-    gathered: Sequence[Sequence[Mapping[int, tuple[float, Any]]]],
+    gathered: Sequence[Sequence[Mapping[str, tuple[float, Any]]]],
 ) -> list[dict[int, tuple[float, Any]]]:
-    """The results of all ranks, by task and feature."""
+    """The results of all ranks, by task and feature; JSON has made texts of their numbers."""
     merged: list[dict[int, tuple[float, Any]]] = [{} for _ in gathered[0]]
     for of_rank in gathered:
         for task, results in enumerate(of_rank):
-            merged[task].update(results)
+            merged[task].update({int(number): each for number, each in results.items()})
     return merged
 
 

@@ -2,8 +2,8 @@
 
 run.json        everything resolved: options, tasks, labels, versions, DeepSpeed configuration
 metrics.jsonl   one line per logged step and per evaluation
-checkpoints/    what a resumed run goes on from
-best/           weights of the best epoch so far
+ranks/          what each rank is at, while there are several
+checkpoints/    what a resumed run goes on from, and the weights of the best epoch so far
 encoder/        the result; opens with AutoModel.from_pretrained
 heads/          one safetensors file per task
 report.json     scores, cost; written last, so its presence means the run is complete
@@ -15,15 +15,16 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlplug.config import CHANGEABLE
 from mtlplug.errors import MtlplugError
 
 CONTENTS = (
-    *("report.json", "encoder", "heads", "best", "checkpoints", "metrics.jsonl", "run.json"),
-    *("best.tmp", "best.old", "encoder.tmp", "encoder.old", "heads.tmp", "heads.old"),
+    *("report.json", "encoder", "heads", "checkpoints", "ranks", "metrics.jsonl", "run.json"),
+    *("encoder.tmp", "encoder.old", "heads.tmp", "heads.old"),
 )
 """All that a run writes; nothing else in its folder is ever removed."""
 
@@ -34,7 +35,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self.best = path / "best"
+        self.ranks = path / "ranks"
         self.encoder = path / "encoder"
         self.heads = path / "heads"
 
@@ -79,6 +80,8 @@ class RunFolder:
     def check(self, run: Mapping[str, Any]) -> None:
         """Refuse what is no folder of a run, and one that holds another run.
 
+        An unfinished run may differ in what its options `allow_change`.
+
         Raises:
             MtlplugError: the sentence shows what differs.
         """
@@ -87,15 +90,18 @@ class RunFolder:
             return  # a run that never got to its first line has nothing to lose
         there = _flat(self.read("run.json")["decides"])
         now = _flat(json.loads(json.dumps(run["decides"])))
+        complete = (self.path / "report.json").exists()
+        allowed = () if complete else run["options"]["allow_change"]
         changed = [
             f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
             for key in dict.fromkeys([*now, *there])
-            if there.get(key) != now.get(key)
+            if there.get(key) != now.get(key) and key not in allowed
         ]
         if changed:
             raise MtlplugError(
                 f"output folder {self.path} holds another run ({'; '.join(changed)}); "
                 "choose another with --output, or start over with --overwrite"
+                f"{_remedy([key.split(':')[0] for key in changed], complete)}"
             )
 
     def read(self, name: str) -> Any:
@@ -128,19 +134,24 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n")
 
-    def rewind_log(self, epochs: int) -> None:
-        """Keep the lines of the first `epochs` epochs, if any: what came after is done again."""
+    def log_size(self) -> int:
+        """Bytes of metrics.jsonl, all of them on the disk."""
         path = self.path / "metrics.jsonl"
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if epochs and _epoch(line) < epochs]
-            unfinished = path.with_name(path.name + ".tmp")
-            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            unfinished.replace(path)
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path.stat().st_size
+
+    def rewind_log(self, size: int) -> None:
+        """Keep the first `size` bytes of metrics.jsonl: what came after is done again."""
+        path = self.path / "metrics.jsonl"
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
 
     def remove_leftovers(self) -> None:
         """Remove what only an unfinished run needs."""
-        self._remove("checkpoints", "best", "best.tmp", "best.old", "encoder.old", "heads.old")
+        self._remove("checkpoints", "ranks", "encoder.old", "heads.old")
 
     def _remove(self, *names: str) -> None:
         for name in names:
@@ -183,9 +194,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _epoch(line: str) -> float:
-    """The epoch of a line of metrics.jsonl; infinite where it was cut off while written."""
-    try:
-        return float(json.loads(line)["epoch"])
-    except (ValueError, KeyError):
-        return float("inf")
+def _remedy(changed: Sequence[str], complete: bool) -> str:
+    """Another way on, where all that differs may be changed."""
+    if complete or not set(changed) <= set(CHANGEABLE):
+        return ""
+    return f", or go on with {' '.join(f'--allow-change {key}' for key in changed)}"

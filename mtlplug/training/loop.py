@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from mtlplug.batching.loader import Loader, Step
+from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixing import Pool
 from mtlplug.config import RunConfig
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, StoppedError
+from mtlplug.training.checkpoint import Checkpoints, fits_in_memory, name_of
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
+from mtlplug.training.meter import Meter
 from mtlplug.training.progress import Display
+from mtlplug.training.ranks import BUSY, COMPUTING, LOADING, WAITING, Ranks
+from mtlplug.training.signals import Signals
 from mtlplug.training.stopping import EarlyStopping
-from mtlplug.world import World
+from mtlplug.world import Agreement, World
 
 Scores = dict[str, dict[str, float]]
 
-SECONDS_AT_STAKE = 300.0
-"""What a run that only gives scores may lose when it is killed."""
+SAVE, STOP = 1, 2
+"""What a rank may wish for after a step."""
 
 
 @dataclass
@@ -32,7 +35,9 @@ class Progress:
     """How far a run is: what a checkpoint keeps beside the engine's own state.
 
     Attributes:
-        epoch: epochs done.
+        epoch: epochs done, scored and noted.
+        step: optimizer steps done of the epoch that follows.
+        best_at: name of the checkpoint that holds the weights of the best epoch.
         stopping: state of the stopping rule.
         untrained: scores before the first step.
         first: scores of the first epoch.
@@ -44,6 +49,8 @@ class Progress:
 
     stopping: EarlyStopping
     epoch: int = 0
+    step: int = 0
+    best_at: str | None = None
     untrained: Scores = field(default_factory=dict)
     first: Scores = field(default_factory=dict)
     best: Scores = field(default_factory=dict)
@@ -68,9 +75,8 @@ class Training:
     """One run: what it trains with and how far it is.
 
     Attributes:
-        only_scores: keep no weights of the best epoch, and checkpoints only so often that few
-            minutes can be lost: for the many short runs of a study.
-        saved: when the last checkpoint was written.
+        only_scores: keep no weights of the best epoch: for the many short runs of a study.
+        saved: when the last checkpoint was written, or training began.
     """
 
     config: RunConfig
@@ -80,49 +86,136 @@ class Training:
     loader: Loader
     evaluate: Evaluator
     folder: RunFolder
+    checkpoints: Checkpoints
     display: Display
     progress: Progress
     only_scores: bool = False
     saved: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self.signals = Signals()
+        self.ranks = Ranks(self.folder.ranks, self.world, self.config.hang_seconds)
+        self.meter = Meter(self.world)
+        self._agree = Agreement(self.world)
+
+    @property
+    def done(self) -> int:
+        """Optimizer steps done."""
+        return self.progress.epoch * self.pool.steps_per_epoch + self.progress.step
+
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        state = self.engine.load_checkpoint(self.folder)
-        if state:
-            self.progress = Progress.of(state)
-            self.display.resume(self.progress.epoch, self.pool.steps_per_epoch)
+        """Go on from the newest checkpoint that is whole, if there is one."""
         if self.world.main:
-            self.folder.rewind_log(self.progress.epoch)
+            self.checkpoints.clear_leftovers()
+        found = self.checkpoints.newest()
+        if found:
+            self.engine.restore(found)
+            if found.world_size != self.world.size:
+                seed = self.config.seed * 1_000_003 + self.world.rank
+                torch.manual_seed(seed * 1_000_003 + found.progress["done"])
+            self.meter.restore([facts["meter"] for facts in found.facts()])
+            self.progress = Progress.of(found.progress["progress"])
+            self.progress.stopping.patience = self.config.patience
+            self.display.resume(self.progress.epoch, self.done, found.refused)
+        if self.world.main:
+            self.folder.rewind_log(found.progress["log"] if found else 0)
 
     def run(self) -> None:
-        """Train until the stopping rule or the last epoch; the best weights are in `best/`."""
-        if not self.progress.untrained:
-            self.progress.untrained = self._evaluate()
-            self._log(epoch=-1, event="untrained", scores=self.progress.untrained)
-        while self.progress.epoch < self.config.max_epochs and not self.progress.stopping.stop:
-            self._train_epoch()
-            self._end_epoch(self._evaluate())
+        """Train until the stopping rule or the last epoch.
+
+        Raises:
+            StoppedError: somebody asked for it; what was done is saved.
+            MtlplugError: the loss is no number, or a checkpoint cannot be written.
+        """
+        with self.signals, self.ranks:
+            try:
+                self._run()
+            except RuntimeError:
+                self.ranks.explain()
+                raise
         if not self.progress.best:
             raise MtlplugError(
                 f"the validation loss was never a number in {self.progress.epoch} epochs; "
                 f"lower --learning-rate (now {self.config.learning_rate}), or use bf16"
             )
 
+    def _run(self) -> None:
+        if not self.progress.untrained:
+            self.progress.untrained = self._evaluate()
+            self._log(epoch=-1, event="untrained", scores=self.progress.untrained)
+        while self.progress.epoch < self.config.max_epochs and not self.progress.stopping.stop:
+            self._train_epoch()
+            self._end_epoch(self._evaluate())
+        self._agree.close()
+        self.checkpoints.wait()
+
     def _train_epoch(self) -> None:
-        epoch = self.progress.epoch
-        meter = Meter(self.world)
-        started = time.perf_counter()
-        steps = meter.awaited(self.loader.steps(self.pool.epoch(epoch)))
-        for number, step in enumerate(steps, start=1):
-            meter.add(step, self.engine.step(step))
-            if number % self.config.log_every == 0 or number == self.pool.steps_per_epoch:
-                self._report(epoch * self.pool.steps_per_epoch + number, meter)
-        self.progress.seconds["training"] += time.perf_counter() - started
+        progress, every = self.progress, self.config.log_every
+        batches = self.pool.epoch(progress.epoch, progress.step)
+        self.ranks.at(LOADING, self.done)
+        for step in self.meter.awaited(self.loader.steps(batches)):
+            self.ranks.at(COMPUTING)
+            loss = self.engine.accumulate_all(step)
+            self.ranks.at(WAITING)
+            self.engine.update()
+            self.meter.add(step, loss)
+            progress.step += 1
+            if progress.step % every == 0 or progress.step == self.pool.steps_per_epoch:
+                self._report(self.done, self.meter)
+            self._between()
+            self.ranks.at(LOADING, self.done)
+        self.ranks.at(BUSY)
+
+    def _between(self) -> None:
+        """Between two steps: save where it is time, stop where it is asked for."""
+        self.checkpoints.check()
+        wish = STOP if self.signals.received else SAVE if self._time_to_save() else 0
+        agreed = self._agree(wish)
+        if agreed:
+            self.ranks.at(BUSY)
+            self._save()
+        if agreed == STOP:
+            self._stop()
+
+    def _time_to_save(self) -> bool:
+        passed = time.monotonic() - self.saved
+        return self.world.main and passed > 60 * self.config.save_minutes
+
+    def _stop(self) -> None:
+        self.checkpoints.wait()
+        asked = f"stopped by {self.signals.received or 'a signal to another rank'}"
+        told = f"{asked} after step {self.done}; the same command goes on from there"
+        if self.world.main:
+            self.display.tell(told)
+        # A launcher ends the others when one has gone.
+        self.world.barrier()
+        raise StoppedError(told)
+
+    def _save(self) -> None:
+        """Write a checkpoint of this moment, unless there is one."""
+        progress, self.saved = self.progress, time.monotonic()
+        name = name_of(self.done, scored=progress.epoch > 0 and progress.step == 0)
+        if self.world.broadcast(self.checkpoints.has(name)):  # rank 0 writes the last byte
+            return
+        ahead = fits_in_memory(self.engine.state_size)
+        part = self.engine.capture(ahead=ahead)
+        part.facts["meter"] = self.meter.state()
+        shared = {
+            "done": self.done,
+            "log": self.folder.log_size(),
+            "needs": [progress.best_at] if progress.best_at not in (None, name) else [],
+            "progress": progress.state(),
+            "engine": self.engine.shared(),
+        }
+        self.checkpoints.save(name, part, shared)
+        if not ahead:
+            self.checkpoints.wait()
 
     def _report(self, step: int, meter: Meter) -> None:
         """Say and log the mean loss of the last steps."""
         reading = meter.read()
         loss = reading.loss
+        self.progress.seconds["training"] += reading.seconds
         self.progress.tokens += reading.tokens
         self.progress.seconds["loader"] += reading.waited
         self.progress.skipped = self.engine.skipped_steps
@@ -145,102 +238,42 @@ class Training:
             self.display.step(self.progress.epoch, step, loss, reading.speed)
 
     def _end_epoch(self, scores: Scores) -> None:
-        """Note the scores, keep the best weights, write a checkpoint."""
+        """Note the scores; write a checkpoint of the best epoch's weights, or where it is time."""
         progress, epoch = self.progress, self.progress.epoch
         loss = mean_loss(scores)
         if epoch == 0:
             progress.first = scores
-        if better := progress.stopping.update(epoch, loss):
-            progress.best = scores
-            if not self.only_scores:
-                self.engine.save_weights(self.folder, self.folder.best)
+        better = progress.stopping.update(epoch, loss)
         self._log(epoch=epoch, event="validation", mean_loss=loss, best=better, scores=scores)
         if self.world.main:
             note = f"mean loss {loss:.4f}{' (best)' if better else ''}"
             self.display.epoch(epoch, scores, note)
-        progress.epoch += 1
-        if self._save_now():
-            self.engine.save_checkpoint(self.folder, progress.epoch, progress.state())
-            self.saved = time.monotonic()
-
-    def _save_now(self) -> bool:
-        """Whether a checkpoint is due: the same answer on all ranks."""
-        passed = time.monotonic() - self.saved
-        return bool(self.world.broadcast(not self.only_scores or passed > SECONDS_AT_STAKE))
+        progress.epoch, progress.step = epoch + 1, 0
+        if better:
+            progress.best = scores
+            if not self.only_scores:
+                progress.best_at = name_of(self.done, scored=True)
+                self._save()
+        self.meter.clear()
 
     def _evaluate(self) -> Scores:
         started = time.perf_counter()
         if self.world.main:
             self.display.evaluating()
-        scores = self.evaluate(self.engine.evaluate)
+        scores = self.evaluate(self.engine.evaluate, self._between_evaluations)
         self.progress.seconds["evaluation"] += time.perf_counter() - started
         return scores
+
+    def _between_evaluations(self) -> None:
+        """Stop where it is asked for; before the first step there is nothing to save.
+
+        Ranks that evaluate are not watched: a format's metrics may take long on rank 0.
+        """
+        if self._agree(STOP if self.signals.received else 0) == STOP:
+            if self.progress.untrained:
+                self._save()
+            self._stop()
 
     def _log(self, **line: Any) -> None:
         if self.world.main:
             self.folder.log(line)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a meter shows.
-
-    Attributes:
-        loss: mean over the steps since the last reading.
-        tokens: of these steps, over all ranks.
-        seconds: that they took.
-        waited: of these, seconds in which this rank waited for the loader.
-    """
-
-    loss: float
-    tokens: int
-    seconds: float
-    waited: float
-
-    @property
-    def speed(self) -> float:
-        """Tokens per second."""
-        return self.tokens / self.seconds
-
-    @property
-    def loader_wait(self) -> float:
-        """Share of the time in which the loop waited for the loader."""
-        return self.waited / self.seconds
-
-
-class Meter:
-    """Mean loss and speed since the last reading, without waiting for the device in between."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._clear()
-
-    def _clear(self) -> None:
-        self._loss = torch.zeros((), device=self._world.device)
-        self._steps = self._tokens = 0
-        self._waited = 0.0
-        self._since = time.perf_counter()
-
-    def awaited(self, steps: Iterator[Step]) -> Iterator[Step]:
-        """These steps, with note taken of how long each is waited for."""
-        while True:
-            since = time.perf_counter()
-            step = next(steps, None)
-            self._waited += time.perf_counter() - since
-            if step is None:
-                return
-            yield step
-
-    def add(self, step: Step, loss: torch.Tensor) -> None:
-        """Take note of a step and of this rank's share in its loss."""
-        self._loss = self._loss + loss
-        self._steps += 1
-        self._tokens += step.tokens
-
-    def read(self) -> Reading:
-        """What has gathered; then start over."""
-        loss = float(self._world.sum(self._loss)) / max(self._steps, 1)
-        seconds = time.perf_counter() - self._since
-        reading = Reading(loss, self._tokens, seconds, self._waited)
-        self._clear()
-        return reading

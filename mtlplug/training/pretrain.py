@@ -22,6 +22,7 @@ from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
 from mtlplug.training.evaluation import Evaluator
@@ -40,8 +41,8 @@ VALID = "valid"
 def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[str, Any]:
     """Train one encoder on groups of tasks and save it; returns the report.
 
-    Started again on the same output folder it goes on after the last complete epoch, and only
-    shows the report where the run is complete.
+    Started again on the same output folder it goes on from the newest checkpoint, and only shows
+    the report where the run is complete.
 
     Args:
         options: by name, with underscores; what is left out is the suite's default, or ours.
@@ -49,6 +50,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
 
     Raises:
         MtlplugError: an option, the data, the model or the output folder is wrong.
+        StoppedError: a signal asked for it; the state is saved.
     """
     workspace = open_workspace(options)
     config = workspace.config
@@ -110,6 +112,7 @@ def prepare_training(
             data, VALID, config.max_tokens, world, engine.in_step, loader.packer.pair_cost
         ),
         folder=folder,
+        checkpoints=Checkpoints(folder.checkpoints, world, config.keep_checkpoints),
         display=Display(console, pool.steps_per_epoch * config.max_epochs),
         progress=Progress(EarlyStopping(config.patience)),
     )
@@ -183,7 +186,7 @@ def finish(
         if not training.only_scores:
             encoder = Encoder.from_pretrained(workspace.config.model)
             model = new_model(encoder, data, workspace.config.seed)
-            load_weights(model, folder.best)
+            load_weights(model, training.checkpoints.find(str(training.progress.best_at)))
             save_result(model, workspace, folder)
         folder.write("report.json", report)
         folder.remove_leftovers()

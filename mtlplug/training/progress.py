@@ -97,11 +97,17 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def resume(self, epochs: int, steps_per_epoch: int) -> None:
-        """At the start of a run that goes on after some epochs."""
-        self.console.print(f"resuming after epoch {epochs}", highlight=False)
+    def resume(self, epoch: int, step: int, refused: Sequence[str]) -> None:
+        """At the start of a run that goes on, in an epoch, after `step` of all steps."""
+        for problem in refused:
+            self.tell(f"not used: {problem}")
+        self.tell(f"resuming after step {step}, in epoch {epoch + 1}")
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=epochs * steps_per_epoch)
+            self._bar.update(self._bar.task_ids[0], completed=step)
+
+    def tell(self, sentence: str) -> None:
+        """Print a sentence on a line of its own."""
+        self.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def evaluating(self) -> None:
         """While the validation splits are scored."""

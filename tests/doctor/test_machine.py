@@ -12,6 +12,7 @@ import torch
 from mtlplug.doctor import machine
 from mtlplug.doctor.checks import BAD, NOTE, OK
 from mtlplug.plugin_manager import Plugin, Plugins, load_plugins
+from mtlplug.processor import free_memory
 from mtlplug.training.deepspeed_config import default_precision
 
 Usage = namedtuple("Usage", "total used free")
@@ -62,13 +63,13 @@ def test_free_memory_is_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -
         "/sys/fs/cgroup/memory.current": "1048576",
     }
     monkeypatch.setattr(Path, "read_text", lambda path, encoding: files[str(path)])
-    assert machine.free_memory() == 2 << 20
+    assert free_memory() == 2 << 20
     files["/sys/fs/cgroup/memory.max"] = str(2 << 20)
-    assert machine.free_memory() == 1 << 20
+    assert free_memory() == 1 << 20
     files["/sys/fs/cgroup/memory.max"] = "0"
-    assert machine.free_memory() == 0
+    assert free_memory() == 0
     files["/proc/meminfo"] = ""
-    assert machine.free_memory() is None
+    assert free_memory() is None
 
 
 def test_cache_folder_that_cannot_be_written(tmp_path: Path) -> None:

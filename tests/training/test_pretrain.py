@@ -17,12 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 import mtlplug
-from mtlplug.training import pretrain
-from mtlplug.training.engine import Engine
 from tests import small_suite, toy
-from tests.small_suite import command
-
-GROUPS = "SL+QA+C"
+from tests.training.runs import GROUPS, equal, lines, read, result_of, run
 
 
 @pytest.fixture(scope="module")
@@ -38,40 +34,6 @@ def trained(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     result = run(suite, folder)
     assert result.exit_code == 0, result.output
     return folder, result
-
-
-def run(suite: Path, folder: Path, *more: str | Path) -> Result:
-    """`mtlplug run` on all formats; later options win."""
-    return command("run", "--groups", GROUPS, "--suite", suite, "--output", folder, *more)
-
-
-def read(folder: Path, name: str) -> Any:
-    """A JSON file of a run."""
-    return json.loads((folder / name).read_text(encoding="utf-8"))
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, without speeds, which differ from run to run."""
-    text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
-    parsed = [json.loads(line) for line in text.splitlines()]
-    timed = ("tokens_per_second", "loader_wait")
-    return [{k: v for k, v in line.items() if k not in timed} for line in parsed]
-
-
-def result_of(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The report of a run without its times, and all weights it saved."""
-    timed = ("seconds", "loader_wait")
-    report = {key: v for key, v in read(folder, "report.json").items() if key not in timed}
-    files = [folder / "encoder" / "model.safetensors", *(folder / "heads").iterdir()]
-    return report, {
-        f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()
-    }
-
-
-def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    """Whether all weights are the same bits."""
-    assert ours.keys() == theirs.keys()
-    return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_the_encoder_opens_with_transformers(trained: tuple[Path, Result]) -> None:
@@ -207,53 +169,6 @@ def test_another_run_needs_overwrite(suite: Path, tmp_path: Path) -> None:
 
 class StoppedError(Exception):
     """Stands for a killed process."""
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
-    """Let a function fail at this call."""
-    function, calls = getattr(owner, name), iter(range(1, 10**6))
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == call:
-            raise StoppedError
-        return function(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, wrapped)
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "call", "resumes"),
-    [
-        (Engine, "step", 4, False),  # in the first epoch: from the start
-        (Engine, "save_checkpoint", 1, False),  # after its validation
-        (Engine, "step", 13, True),  # in the second epoch
-        (Engine, "save_checkpoint", 2, True),  # after its validation
-        (pretrain, "save_result", 1, True),  # when all is trained
-    ],
-)
-def test_an_interrupted_run_goes_on(
-    suite: Path,
-    tmp_path: Path,
-    trained: tuple[Path, Result],
-    monkeypatch: pytest.MonkeyPatch,
-    owner: Any,
-    name: str,
-    call: int,
-    resumes: bool,
-) -> None:
-    """Wherever it was stopped, weights, scores and metrics are those of an unbroken run."""
-    folder = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        interrupt(patched, owner, name, call)
-        assert isinstance(run(suite, folder).exception, StoppedError)
-    assert not (folder / "report.json").exists()
-    result = run(suite, folder)
-    assert result.exit_code == 0
-    assert ("resuming after epoch" in result.stdout) == resumes
-    (report, weights), (unbroken, others) = result_of(folder), result_of(trained[0])
-    assert report == unbroken
-    assert equal(weights, others)
-    assert lines(folder) == lines(trained[0])
 
 
 def test_features_are_made_once(

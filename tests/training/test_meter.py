@@ -1,4 +1,4 @@
-"""mtlplug.training.loop: what the loop says of itself."""
+"""mtlplug.training.meter: what is said of the steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtlplug.batching.loader import Step
-from mtlplug.training.loop import Meter
+from mtlplug.training.meter import Meter
 from mtlplug.world import World
 
 

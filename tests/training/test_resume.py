@@ -1,0 +1,157 @@
+"""Runs that were interrupted: what they go on from, and that nothing shows it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlplug.training import pretrain
+from mtlplug.training.engine import Engine
+from mtlplug.training.evaluation import Evaluator
+from tests import small_suite
+from tests.training.runs import equal, lines, read, result_of, run
+
+ALWAYS = ("--save-minutes", "0")
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small suite."""
+    return small_suite.write(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    result = run(suite, folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def same(folder: Path, other: Path) -> bool:
+    """Whether two runs left the same weights, scores and metrics, to the last bit."""
+    (report, weights), (expected, others) = result_of(folder), result_of(other)
+    assert report == expected
+    assert lines(folder) == lines(other)
+    return equal(weights, others)
+
+
+class KilledError(Exception):
+    """Stands for a killed process."""
+
+
+def kill() -> None:
+    """End a process at once, as far as a test can."""
+    raise KilledError
+
+
+def ask() -> None:
+    """What an operator or a scheduler does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def at(
+    patched: pytest.MonkeyPatch, owner: Any, name: str, call: int, action: Callable[[], None]
+) -> None:
+    """Let something happen at this call of a function."""
+    function, calls = getattr(owner, name), iter(range(1, 10**6))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            action()
+        return function(*args, **kwargs)
+
+    patched.setattr(owner, name, wrapped)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "options", "resumes"),
+    [
+        (Engine, "update", 4, (), None),  # nothing was saved yet
+        (Engine, "capture", 1, (), None),  # after the first epoch's validation
+        (Engine, "update", 13, (), "step 9, in epoch 2"),
+        (Engine, "capture", 2, (), "step 9, in epoch 2"),
+        (pretrain, "save_result", 1, (), "step 18, in epoch 3"),
+        (Engine, "update", 4, ALWAYS, "step 3, in epoch 1"),
+        (Engine, "update", 13, ALWAYS, "step 12, in epoch 2"),
+        (Evaluator, "_scores", 2, ALWAYS, "step 9, in epoch 1"),
+    ],
+)
+def test_a_killed_run_goes_on(
+    suite: Path,
+    tmp_path: Path,
+    unbroken: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    call: int,
+    options: tuple[str, ...],
+    resumes: str | None,
+) -> None:
+    """Wherever it was killed, weights, scores and metrics are those of an unbroken run."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        at(patched, owner, name, call, kill)
+        assert isinstance(run(suite, folder, *options).exception, KilledError)
+    assert not (folder / "report.json").exists()
+    result = run(suite, folder, *options)
+    assert result.exit_code == 0
+    told = [line for line in result.stdout.splitlines() if "resuming" in line]
+    assert told == ([f"resuming after {resumes}"] if resumes else [])
+    assert same(folder, unbroken)
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "told"),
+    [
+        (Engine, "update", 4, "stopped by SIGTERM after step 4"),
+        (Engine, "evaluate", 1, "stopped by SIGTERM after step 0"),
+        (Evaluator, "_scores", 2, "stopped by SIGTERM after step 10"),
+    ],
+)
+def test_a_run_that_is_asked_to_stop(
+    suite: Path,
+    tmp_path: Path,
+    unbroken: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    call: int,
+    told: str,
+) -> None:
+    """It saves, says where it is, exits with 3, and goes on from there."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        at(patched, owner, name, call, ask)
+        result = run(suite, folder)
+    assert result.exit_code == 3
+    assert told in result.stdout
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert run(suite, folder).exit_code == 0
+    assert same(folder, unbroken)
+
+
+def test_a_changed_option_must_be_allowed(suite: Path, tmp_path: Path) -> None:
+    """What an unfinished run may be changed in is said, and done when it is allowed."""
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        at(patched, Engine, "update", 13, kill)
+        run(suite, folder)
+    refused = run(suite, folder, "--max-epochs", "3", "--patience", "1")
+    assert refused.exit_code == 2
+    assert "max_epochs: 2 there, 3 now; patience: 3 there, 1 now" in refused.stderr
+    assert "--allow-change max_epochs --allow-change patience" in refused.stderr
+    more = ("--max-epochs", "3", "--allow-change", "max_epochs")
+    assert run(suite, folder, *more).exit_code == 0
+    assert read(folder, "report.json")["epochs"] == 3
+    assert run(suite, folder, "--max-epochs", "4", "--allow-change", "max_epochs").exit_code == 2
+    wrong = run(suite, folder, "--allow-change", "batch_size")
+    assert wrong.exit_code == 2
+    assert "unknown option to change in a run that goes on 'batch_size'" in wrong.stderr

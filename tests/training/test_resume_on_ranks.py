@@ -1,0 +1,146 @@
+"""Runs of several processes that were interrupted, and went on with as many, fewer or more."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import small_suite
+from tests.training.runs import lines
+from tests.training.test_launchers import BIN, ROOT, free_port
+
+GROUPS = "QA"
+"""Its head has no dropout, nor has the encoder: ranks draw nothing, and results agree."""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small tasks with an encoder."""
+    return small_suite.write(tmp_path_factory.mktemp("suite"))
+
+
+def options_of(suite: Path, folder: Path, stage: int) -> list[str]:
+    """A run on one format; a checkpoint after every step."""
+    config = suite.parent / f"zero{stage}.json"
+    sections = {"stage": stage, "stage3_param_persistence_threshold": 100}
+    config.write_text(json.dumps({"zero_optimization": sections}))
+    return [
+        *("--groups", GROUPS, "--suite", str(suite), "--output", str(folder)),
+        *("--deepspeed-config", str(config), "--save-minutes", "0", "--max-tokens", "40"),
+    ]
+
+
+def start(options: list[str], ranks: int, cwd: Path) -> subprocess.Popen[str]:
+    """A run under the deepspeed launcher."""
+    launcher = [str(BIN / "deepspeed"), "--num_gpus", str(ranks), "--master_port", free_port()]
+    return subprocess.Popen(
+        [*launcher, str(ROOT / "mtlplug" / "run.py"), *options],
+        cwd=cwd,
+        env=small_suite.outside(OMP_NUM_THREADS="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rank_of(launcher: subprocess.Popen[str], rank: int) -> int:
+    """The process of a rank."""
+    (found,) = [
+        each.pid
+        for each in psutil.Process(launcher.pid).children(recursive=True)
+        if f"--local_rank={rank}" in each.cmdline()
+        and "run.py" in " ".join(each.cmdline())
+        and "launch" not in " ".join(each.cmdline())
+    ]
+    return found
+
+
+def wait_for(folder: Path, pattern: str, launcher: subprocess.Popen[str]) -> None:
+    """Until a run has got so far."""
+    deadline = time.monotonic() + 240
+    while not any(folder.glob(pattern)):
+        assert launcher.poll() is None, launcher.communicate()[0][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def unbroken(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one process that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "unbroken"
+    launcher = start(options_of(suite, folder, 1), 1, folder.parent)
+    printed, _ = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0, printed
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "before", "after"), [(1, 2, 1), (1, 1, 2), (0, 2, 2), (2, 2, 2), (3, 2, 1)]
+)
+def test_any_number_of_ranks_goes_on(
+    suite: Path, unbroken: Path, tmp_path: Path, stage: int, before: int, after: int
+) -> None:
+    """Asked to stop by a signal to one rank, a run goes on with another number of them.
+
+    Batches are the same, losses equal within rounding.
+    """
+    folder = tmp_path / "run"
+    options = options_of(suite, folder, stage)
+    first = start(options, before, tmp_path)
+    wait_for(folder, "checkpoints/step-[2-9]", first)
+    os.kill(rank_of(first, before - 1), signal.SIGTERM)
+    printed, _ = first.communicate(timeout=120)
+    assert first.returncode == 3, printed
+    assert printed.count("the same command goes on from there") == 1
+    second = start(options, after, tmp_path)
+    printed, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, printed
+    assert printed.count("resuming after step") == 1
+    ours, theirs = losses(folder), losses(unbroken)
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    assert len(set(theirs.values())) > 3
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Mean losses by step, and of the epochs by their negative number."""
+    found = {line["step"]: line["loss"] for line in lines(folder) if line["event"] == "step"}
+    scored = [line for line in lines(folder) if line["event"] == "validation"]
+    return found | {-1 - line["epoch"]: line["mean_loss"] for line in scored}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sent", "told", "limit"),
+    [
+        (signal.SIGKILL, r"rank 1 \(process \d+ on .*\) is gone, after step \d+", "120"),
+        (signal.SIGSTOP, r"rank 1 .* does not answer after step \d+, for more than 6 s", "6"),
+    ],
+)
+def test_a_rank_that_is_gone_or_hangs(
+    suite: Path, tmp_path: Path, sent: signal.Signals, told: str, limit: str
+) -> None:
+    """It is named, all processes end soon, and the same command goes on."""
+    folder = tmp_path / "run"
+    options = [*options_of(suite, folder, 1), "--hang-seconds", limit, "--max-epochs", "400"]
+    launcher = start(options, 2, tmp_path)
+    wait_for(folder, "checkpoints/step-[2-9]", launcher)
+    processes = psutil.Process(launcher.pid).children(recursive=True)
+    os.kill(rank_of(launcher, 1), sent)
+    sent_at = time.monotonic()
+    printed, _ = launcher.communicate(timeout=120)
+    took = time.monotonic() - sent_at
+    assert launcher.returncode != 0
+    assert re.search(told, printed), printed
+    assert not any(each.is_running() for each in processes)
+    # The launcher gives a stopped process half a minute before it kills it.
+    assert took < (20 if sent == signal.SIGKILL else 60)
+    print("took", took)
