@@ -17,6 +17,7 @@ from mtlplug.training.checkpoint import Checkpoints, fits_in_memory, name_of
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
+from mtlplug.training.guard import Guard
 from mtlplug.training.meter import Meter
 from mtlplug.training.progress import Display
 from mtlplug.training.ranks import BUSY, COMPUTING, LOADING, WAITING, Ranks
@@ -28,6 +29,9 @@ Scores = dict[str, dict[str, float]]
 
 SAVE, STOP = 1, 2
 """What a rank may wish for after a step."""
+
+EXPLODED = 3.0
+"""Times its lowest validation loss that a task's loss is called exploded."""
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Progress:
         untrained: scores before the first step.
         first: scores of the first epoch.
         best: scores of the best epoch so far.
+        lowest: lowest validation loss of each task so far.
         seconds: time spent in training, in it waiting for the loader, and in evaluation.
         tokens: tokens trained on.
         skipped: steps skipped for an overflow in fp16.
@@ -54,6 +59,7 @@ class Progress:
     untrained: Scores = field(default_factory=dict)
     first: Scores = field(default_factory=dict)
     best: Scores = field(default_factory=dict)
+    lowest: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"training": 0.0, "loader": 0.0, "evaluation": 0.0}
     )
@@ -96,6 +102,7 @@ class Training:
         self.signals = Signals()
         self.ranks = Ranks(self.folder.ranks, self.world, self.config.hang_seconds)
         self.meter = Meter(self.world)
+        self.guard = Guard(self.engine)
         self._agree = Agreement(self.world)
 
     @property
@@ -141,7 +148,8 @@ class Training:
 
     def _run(self) -> None:
         if not self.progress.untrained:
-            self.progress.untrained = self._evaluate()
+            scores = self.progress.untrained = self._evaluate()
+            self.progress.lowest = {task: score["loss"] for task, score in scores.items()}
             self._log(epoch=-1, event="untrained", scores=self.progress.untrained)
         while self.progress.epoch < self.config.max_epochs and not self.progress.stopping.stop:
             self._train_epoch()
@@ -157,9 +165,11 @@ class Training:
             self.ranks.at(COMPUTING)
             loss = self.engine.accumulate_all(step)
             self.ranks.at(WAITING)
+            self.guard.before(self.done + 1, step, loss)
             self.engine.update()
             self.meter.add(step, loss)
             progress.step += 1
+            self.guard.after(self.done, step)
             if progress.step % every == 0 or progress.step == self.pool.steps_per_epoch:
                 self._report(self.done, self.meter)
             self._between()
@@ -193,6 +203,7 @@ class Training:
 
     def _save(self) -> None:
         """Write a checkpoint of this moment, unless there is one."""
+        self.guard.settle()
         progress, self.saved = self.progress, time.monotonic()
         name = name_of(self.done, scored=progress.epoch > 0 and progress.step == 0)
         if self.world.broadcast(self.checkpoints.has(name)):  # rank 0 writes the last byte
@@ -219,11 +230,6 @@ class Training:
         self.progress.tokens += reading.tokens
         self.progress.seconds["loader"] += reading.waited
         self.progress.skipped = self.engine.skipped_steps
-        if not math.isfinite(loss) and self.engine.precision != "fp16":
-            raise MtlplugError(
-                f"the loss is {loss} at step {step}; lower --learning-rate "
-                f"(now {self.config.learning_rate}) or look at the data"
-            )
         self._log(
             epoch=self.progress.epoch,
             event="step",
@@ -245,6 +251,14 @@ class Training:
             progress.first = scores
         better = progress.stopping.update(epoch, loss)
         self._log(epoch=epoch, event="validation", mean_loss=loss, best=better, scores=scores)
+        for task in exploded(scores, progress):
+            self.display.tell(
+                f"the validation loss of task '{task}' is {scores[task]['loss']:.4g} after epoch "
+                f"{epoch + 1} and was {progress.lowest[task]:.4g}; lower --learning-rate, or "
+                "the task's weight"
+            )
+        for task, score in scores.items():
+            progress.lowest[task] = min(score["loss"], progress.lowest.get(task, math.inf))
         if self.world.main:
             note = f"mean loss {loss:.4f}{' (best)' if better else ''}"
             self.display.epoch(epoch, scores, note)
@@ -277,3 +291,12 @@ class Training:
     def _log(self, **line: Any) -> None:
         if self.world.main:
             self.folder.log(line)
+
+
+def exploded(scores: Scores, progress: Progress) -> list[str]:
+    """Tasks whose loss is several times what it was, and higher than before training."""
+    return [
+        task
+        for task, score in scores.items()
+        if score["loss"] > max(EXPLODED * progress.lowest[task], progress.untrained[task]["loss"])
+    ]
