@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -25,6 +26,9 @@ LITTLE_MEMORY, LITTLE_DISK, LITTLE_SHM = 2 * GIB, 2 * GIB, 256 << 20
 4 GiB, features of a large suite some GiB; containers start with 64 MiB of shared memory, which
 NCCL's ranks on one host outgrow."""
 
+USUAL_PORT = 29500
+"""Where the ranks of torchrun and of deepspeed meet."""
+
 FEATURES = ("avx2", "avx512f", *sorted(BF16_FLAGS))
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -42,6 +46,7 @@ def machine_checks(cache: Path) -> Iterator[Check]:
     yield memory()
     yield cache_folder(cache)
     yield shared_memory()
+    yield port()
 
 
 def versions() -> Check:
@@ -142,6 +147,20 @@ def shared_memory() -> Check:
         remedy = "several GPU ranks need more: start the container with --shm-size=1g"
         return note("shared memory", found, remedy, **facts)
     return ok("shared memory", found, **facts)
+
+
+def port() -> Check:
+    """Whether the port is free at which ranks meet where their launcher is told of no other."""
+    facts = {"port": USUAL_PORT}
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", USUAL_PORT))
+        except OSError as error:
+            found = f"{USUAL_PORT} cannot be had ({error.strerror})"
+            remedy = "with several ranks, choose another: deepspeed --master_port 29501"
+            return note("port", found, remedy, **facts)
+    return ok("port", f"{USUAL_PORT} is free", **facts)
 
 
 def plugin_checks(plugins: Plugins) -> Iterator[Check]:

@@ -10,6 +10,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
+from mtlplug.errors import MtlplugError
 from mtlplug.world import World
 
 
@@ -38,10 +39,31 @@ def start() -> World:
         deepspeed.ops.__compatible_ops__.pop("deepspeed_shm_comm", None)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if not dist.is_initialized():
-        deepspeed.init_distributed(
-            dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False
-        )
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        if size == 1:
+            # Alone there is nobody to meet: no port is opened, and no name asked of a server.
+            store = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=store, rank=0, world_size=1)
+        _meet(backend)
     return World(rank, size, device)
+
+
+def _meet(backend: str) -> None:
+    """Join the other processes.
+
+    Raises:
+        MtlplugError: another program listens where they should meet.
+    """
+    try:
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        port = os.environ["MASTER_PORT"]
+        raise MtlplugError(
+            f"port {port} of {os.environ['MASTER_ADDR']} is in use by another program or run; "
+            "choose another with the launcher's --master_port (torchrun: --master-port)"
+        ) from None
 
 
 def _share_cores(size: int) -> None:

@@ -26,6 +26,7 @@ from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
 from mtlplug.training.evaluation import Evaluator
+from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
@@ -57,6 +58,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     tasks = workspace.suite.select(config.groups)
     folder = RunFolder(config.output)
     folder.check_place()
+    prepare_extensions(config.cache)
     world = start()
     console = new_console(quiet=not world.main)
     deepspeed_config = resolve_deepspeed(config, world.size)

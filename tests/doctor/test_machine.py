@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import namedtuple
 from pathlib import Path
 
@@ -102,3 +103,15 @@ def test_plugins_loaded_and_broken() -> None:
     assert "mtlplug-odd 1.0 is left out: ImportError" in last.found
     (none,) = machine.plugin_checks(Plugins())
     assert none.status == BAD
+
+
+def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program listens where ranks meet."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        monkeypatch.setattr(machine, "USUAL_PORT", other.getsockname()[1])
+        check = machine.port()
+        assert check.status == NOTE
+        assert "--master_port" in check.remedy
+    assert machine.port().status == OK

@@ -100,3 +100,25 @@ def test_a_mistake_keeps_its_exit_code_under_deepspeed(suite: Path, tmp_path: Pa
     assert (done.stdout + done.stderr).count("error: unknown group 'XX'") == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_port_in_use_is_one_sentence(suite: Path, tmp_path: Path) -> None:
+    """With the way to choose another, and nothing written."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        ours = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "mtlplug" / "run.py"), "--groups", "SL", "--suite", suite],
+            cwd=tmp_path,
+            env=small_suite.outside(**ours, MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"error: port {port} of 127.0.0.1 is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
