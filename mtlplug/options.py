@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,13 @@ CONTEXT = {
 }
 
 
+SECONDS_BEHIND = 10.0
+"""For which ranks wait that would say the same as the first one of their host.
+
+A launcher ends them when it has ended; when it goes on, the mistake is theirs alone.
+"""
+
+
 class Shown(click.ClickException):
     """A user's mistake: one sentence, exit code 2, said once on each host."""
 
@@ -38,10 +46,11 @@ class Shown(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence."""
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(SECONDS_BEHIND)
         rank = os.environ.get("RANK", "0")
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            place = "" if rank == "0" else f"rank {rank} on {platform.node()}: "
-            click.echo(f"error: {place}{self.message}", file=file or sys.stderr)
+        place = "" if rank == "0" else f"rank {rank} on {platform.node()}: "
+        click.echo(f"error: {place}{self.message}", file=file or sys.stderr)
 
 
 def shown_errors(command: Command) -> Command:

@@ -58,7 +58,7 @@ class Classification(TaskFormat):
                 f"task '{task.name}' has no training row with a label; "
                 "name the column that holds it in the suite"
             )
-        numeric = all(re.fullmatch(r"-?[0-9]+", name) for name in names)
+        numeric = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
         return {"labels": sorted(sorted(names), key=int if numeric else str)}
 
     def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
@@ -69,6 +69,8 @@ class Classification(TaskFormat):
         for (_, _, label), encoded in zip(usable, encodings, strict=True):
             if label not in index:
                 encode.count("labels not in training")
+            if all(part is None for part in encoded.segments):
+                encode.count("texts without tokens")
             yield Feature((encoded,), [0], [index.get(label, IGNORE)], label)
 
     def head(self, task: Task, hidden_size: int) -> nn.Module:
@@ -92,11 +94,13 @@ class Classification(TaskFormat):
         average over labels (SuperGLUE's CB).
         """
         positive = list(task.labels[1:]) if len(task.labels) == 2 else None
+        several = len({*references, *predictions}) > 1  # of one label scikit-learn warns
+        mcc = matthews_corrcoef(references, predictions) if several else 0.0
         f1 = f1_score(references, predictions, labels=positive, average="macro", zero_division=0)
         return {
             "accuracy": 100 * float(accuracy_score(references, predictions)),
             "f1": 100 * float(f1),
-            "mcc": 100 * float(matthews_corrcoef(references, predictions)),
+            "mcc": 100 * float(mcc),
         }
 
     def baselines(
@@ -142,6 +146,8 @@ def _usable(
                         f"{row.where}: column '{column}' holds {value!r}, which is no text; "
                         "name the column that holds the text in the suite"
                     )
+            if "text_pair" in row and pair is None:
+                encode.count("rows without second text")
             yield text, pair, label
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NEARBY = 20  # characters by which answer_start may miss an answer that occurs more than once
 NO_ANSWER = (0, 0)
+LEAST = {"stride": 0, "max_question": 1, "max_answer_length": 1, "n_best": 1}
 DRAWS = 5  # over which the metrics of chance are averaged
 Span = tuple[int, int]
 Answer = tuple[str, int | None]
@@ -76,6 +77,12 @@ class QuestionAnswering(TaskFormat):
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """Whether some questions have no answer."""
+        for option, least in LEAST.items():
+            if task.options.get(option, least) < least:
+                raise MtlplugError(
+                    f"task '{task.name}': option {option} is {task.option(option)}; it must be "
+                    f"{least} or more"
+                )
         return {"unanswerable": any(not _answers(row) for row in rows)}
 
     def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
@@ -85,8 +92,16 @@ class QuestionAnswering(TaskFormat):
         encodings = encode.windows(pairs, task.option("stride"), task.option("max_question"))
         for item, windows in zip(questions, encodings, strict=True):
             features = [_window(item, encoded) for encoded in windows]
+            if not item.golds and not task.facts["unanswerable"]:
+                encode.count("questions without answer, unlike training")
+            if 0 not in windows[0].segments:
+                encode.count("questions without tokens")
+            if len(features[0].reads) == 1:
+                encode.count("contexts without tokens")
             if item.golds and item.span and all(f.target == [0, 0] for f in features):
                 encode.count("answers outside every window")
+            if any(f.target[1] - f.target[0] >= task.option("max_answer_length") for f in features):
+                encode.count("answers too long to be predicted")
             yield from features
 
     def head(self, task: Task, hidden_size: int) -> nn.Module:
@@ -200,7 +215,7 @@ def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
                 f"{row.where}: columns 'question' and 'context' must hold texts, not "
                 f"{question!r} and {str(context)[:80]!r}; name their columns in the suite"
             )
-        answers = _answers(row)
+        answers = _answers(row, encode)
         name = str(number if row.get("id") is None else row["id"])
         if name in ids:
             encode.count("ids more than once")
@@ -210,7 +225,7 @@ def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
         yield Question(number, name, question.lstrip(), context, golds, span)
 
 
-def _answers(row: Row) -> list[Answer]:
+def _answers(row: Row, encode: Encode | None = None) -> list[Answer]:
     """Texts and starts of the answers that have a text, from either layout of SQuAD."""
     column = row.get("answers")
     try:
@@ -220,9 +235,14 @@ def _answers(row: Row) -> list[Answer]:
             pairs = list(zip(texts, starts, strict=True))
         else:
             pairs = [(answer["text"], answer.get("answer_start")) for answer in column or ()]
-        if column is None or not all(isinstance(start, int | None) for _, start in pairs):
+        # A text would fall apart into letters, and true is a number.
+        plain = all(type(start) in (int, type(None)) for _, start in pairs)
+        if column is None or not plain or (isinstance(column, Mapping) and type(texts) is str):
             raise TypeError
-        return [(text, start) for text, start in pairs if text.strip()]
+        found = [(text, start) for text, start in pairs if text.strip()]
+        if encode is not None and len(found) < len(pairs):
+            encode.count("answers without text", len(pairs) - len(found))
+        return found
     except (AttributeError, KeyError, TypeError, ValueError):
         raise MtlplugError(
             f"{row.where}: column 'answers' holds {str(column)[:80]!r}; it must be "
@@ -239,13 +259,22 @@ def _span(context: str, answers: Iterable[Answer], encode: Encode) -> Span | Non
             if start >= 0 and context.startswith(text, start):
                 return start, start + len(text)
         places = [match.start() for match in re.finditer(re.escape(text), context)]
+        whole = [place for place in places if not _cuts_word(context, place, place + len(text))]
         wanted = -NEARBY - 1 if given is None else given
-        place = min(places, key=lambda place: abs(place - wanted), default=None)
-        if place is not None and (len(places) == 1 or abs(place - wanted) <= NEARBY):
+        place = min(whole or places, key=lambda place: abs(place - wanted), default=None)
+        if place is not None and (len(whole) == 1 or abs(place - wanted) <= NEARBY):
             encode.count("answers moved")
             return place, place + len(text)
     encode.count("answers not in context")
     return None
+
+
+def _cuts_word(context: str, *edges: int) -> bool:
+    """Whether an edge lies inside a word, in scripts that have capitals and so blanks."""
+    sides = [context[edge - 1 : edge + 1] for edge in edges if 0 < edge < len(context)]
+    return any(
+        all(side.isdigit() or side.lower() != side.upper() for side in pair) for pair in sides
+    )
 
 
 def _window(item: Question, encoded: Encoded) -> Feature:

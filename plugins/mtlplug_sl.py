@@ -21,7 +21,7 @@ from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, metrics_of_guesses
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, mean_per_feature, split
-from mtlplug.schemes import OUTSIDE, detect, iob2_labels, to_iob2
+from mtlplug.schemes import OUTSIDE, PLAIN, detect, iob2_labels, to_iob2
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,15 +46,19 @@ class SequenceLabelling(TaskFormat):
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """The tag scheme, and the IOB2 labels unless the suite names them."""
-        seen: set[str] = set()
+        seen: dict[str, str] = {}  # and where first
 
         def sentences() -> Iterator[list[str]]:
             for row in rows:
                 _, tags = _columns(row)
-                seen.update(tags)
+                for tag in tags:
+                    if tag not in seen:
+                        seen[tag] = row.where
                 yield tags
 
         scheme = detect(sentences())
+        if scheme == PLAIN:
+            _check_plain(task, seen)
         if task.labels:
             return {"scheme": scheme}
         return {"scheme": scheme, "labels": iob2_labels(seen, scheme)}
@@ -126,6 +130,23 @@ class SequenceLabelling(TaskFormat):
 
         layers = {"classifier": head.get_submodule("projection")}
         return stock_model(AutoModelForTokenClassification, encoder, task.labels, layers)
+
+
+def _check_plain(task: Task, seen: Mapping[str, str]) -> None:
+    """Refuse tags that are taken for types, and yet come in pairs of B-X and I-X.
+
+    Then words outside are not marked by `O`, or prefixes are in small letters.
+
+    Raises:
+        MtlplugError: names such a tag and where it is.
+    """
+    pairs = {(tag[:2].upper(), tag[2:]): tag for tag in seen}
+    for (prefix, kind), tag in pairs.items():
+        if prefix in ("B-", "B_") and ("I" + prefix[1], kind) in pairs:
+            raise MtlplugError(
+                f"{seen[tag]}: task '{task.name}' has tags such as '{tag}', but most of its tags "
+                "have no B- or I-; write prefixes in capitals, and words outside as O"
+            )
 
 
 def _columns(row: Row) -> tuple[list[str], list[str]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from mtlplug.options import SECONDS_BEHIND
 from tests import small_suite
 from tests.small_suite import command
 
@@ -275,9 +278,15 @@ def test_wrong_input_of_other_commands(folder: Path, arguments: str, says: str) 
     assert says in error_line(*arguments.split(), *options.split())
 
 
-def test_only_the_first_process_speaks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a launcher a mistake is shown once on each host, not once per process."""
+def test_other_processes_speak_when_the_first_does_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher ends those that would say the same; a mistake of one rank alone is shown."""
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
     result = command(*start(folder, "--groups XX"))
-    assert (result.exit_code, result.output) == (2, "")
+    assert result.exit_code == 2
+    assert slept == [SECONDS_BEHIND]
+    assert re.match(r"error: rank 1 on \S+: unknown group 'XX'", result.stderr)

@@ -13,11 +13,12 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mtlplug.data.sources import Source
 from mtlplug.data.store import META, STORE_VERSION, FeatureStore, FeatureWriter
@@ -72,8 +73,15 @@ class Builder:
         """Prepare a task and open the stores of these splits, making those that are missing.
 
         Raises:
-            MtlplugError: rows cannot be read or used; nothing is left half written.
+            MtlplugError: rows cannot be read or used, or the cache folder cannot be written;
+                nothing is left half written.
         """
+        try:
+            return self._build(task, task_format, splits)
+        except MtlplugError as error:
+            raise _naming(task, error) from error
+
+    def _build(self, task: Task, task_format: TaskFormat, splits: Sequence[str]) -> TaskData:
         for split in splits:
             if split not in task.sources:
                 known = ", ".join(task.sources) or "none"
@@ -108,13 +116,11 @@ class Builder:
         recipe = self._recipe(task, task_format, task.sources[split])
         path = self.cache / "facts" / f"{task.name}-{_digest(recipe)}.json"
         with self._lock(path):
-            if path.exists():
-                facts = json.loads(path.read_text(encoding="utf-8"))
-            else:
+            if not path.exists():
                 learnt = task_format.prepare(task, self._rows(task, split))
-                text = json.dumps(learnt, ensure_ascii=False)
-                _write(path, text)
-                facts = json.loads(text)  # as later runs read it: tuples are lists by then
+                with _Writing(path.parent):
+                    _write(path, json.dumps(learnt, ensure_ascii=False))
+            facts = _read(path)  # as later runs read it: tuples are lists by then
         labels = tuple(task.labels or facts.get("labels", ()))
         return dataclasses.replace(task, facts=facts, labels=labels)
 
@@ -136,23 +142,26 @@ class Builder:
         shutil.rmtree(unfinished, ignore_errors=True)
         encode = self.encode(task)
         rows = self._rows(task, split)
-        writer = FeatureWriter(unfinished, references=split != TRAIN)
+        writing = _Writing(folder.parent)
+        with writing:
+            writer = FeatureWriter(unfinished, references=split != TRAIN)
         try:
             for feature in task_format.features(task, rows, encode):
-                writer.add(feature)
+                with writing:
+                    writer.add(feature)
             if not len(writer):
                 raise MtlplugError(
                     f"split '{split}' of task '{task.name}' has no usable row "
                     f"({rows.number} read); counted: {dict(encode.counts) or 'nothing'}"
                 )
-            writer.close({"rows": rows.number, "counts": dict(encode.counts)})
-        except BaseException as error:
+            with writing:
+                writer.close({"rows": rows.number, "counts": dict(encode.counts)})
+        except BaseException:
             writer.abandon()
             shutil.rmtree(unfinished, ignore_errors=True)
-            if isinstance(error, MtlplugError):
-                raise _naming(task, error) from error
             raise
-        unfinished.rename(folder)
+        with writing:
+            unfinished.rename(folder)
 
     def _rows(self, task: Task, split: str) -> _Counted:
         tell = self.tell
@@ -161,16 +170,17 @@ class Builder:
             (lambda number: tell(task.name, split, number)) if tell else None,
         )
 
-    def _lock(self, path: Path) -> FileLock:
-        """A lock beside a file or folder that is about to be made."""
-        try:
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        """Hold a lock beside a file or folder that is about to be made."""
+        lock = FileLock(path.with_name(path.name + ".lock"), timeout=-1 if self.wait else 0)
+        with _Writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MtlplugError(
-                f"cache folder {path.parent} cannot be made ({error.strerror}); "
-                "choose another with --cache"
-            ) from None
-        return FileLock(path.with_name(path.name + ".lock"), timeout=-1 if self.wait else 0)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _recipe(self, task: Task, task_format: TaskFormat, source: Source) -> dict[str, Any]:
         # One process at a time: a hub dataset is downloaded while its fingerprint is taken.
@@ -190,6 +200,28 @@ def _naming(task: Task, error: MtlplugError) -> MtlplugError:
     """An error that names the task it happened in."""
     named = f"'{task.name}'" in str(error)
     return error if named else MtlplugError(f"task '{task.name}': {error}")
+
+
+class _Writing:
+    """Turns what a full, read-only or odd disk says into one sentence.
+
+    Only around what we write: a format's own errors are its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        # Somebody else's lock is a TimeoutError; a file system without locks is not implemented.
+        if isinstance(error, OSError | NotImplementedError) and not isinstance(error, Timeout):
+            reason = getattr(error, "strerror", None) or error
+            raise MtlplugError(
+                f"cache folder {self._folder} cannot be written ({reason}); make room, or choose "
+                "another with --cache"
+            ) from None
 
 
 class _Counted:
@@ -229,8 +261,20 @@ def _rows(task: Task, split: str, most: int | None) -> Iterator[Row]:
 
 def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.rename(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise MtlplugError(f"{path} is damaged; remove it to have it made again") from None
+    return facts
 
 
 def _digest(recipe: Mapping[str, Any]) -> str:

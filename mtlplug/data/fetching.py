@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import ssl
 import time
 import urllib.request
@@ -35,6 +36,11 @@ TIMEOUT = 60.0
 CHUNK = 1 << 20
 DROPPED = (URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+STRANGE = re.compile(r"[^\w .+-]")
+"""Characters of a url that no file name gets: slashes, NUL, line breaks."""
+
+LONGEST = 100
+"""Characters that a file name takes over from a url: its last ones, which tell how to read it."""
 
 
 def downloads_folder() -> Path:
@@ -54,6 +60,7 @@ def download_name(url: str) -> str:
     '1577d759be80-train.tsv.gz'
     """
     name = unquote(urlsplit(url).path).rsplit("/", 1)[-1] or "file"
+    name = STRANGE.sub("_", name)[-LONGEST:]
     return f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
 

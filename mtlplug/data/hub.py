@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,9 @@ BATCH = 1024
 SAVED = ("state.json", "dataset_dict.json")
 """Files that tell a folder written by `save_to_disk`."""
 
+PICKLED = "pandas"
+"""The reader of `datasets` that unpickles its files: before version 5 it runs code in them."""
+
 
 class UnreachableError(MtlplugError):
     """A dataset that is not in the cache while the hub is out of reach, or forbidden."""
@@ -35,12 +39,12 @@ def read_parquet(source: Source) -> Iterator[Record]:
 
     try:
         file = parquet.ParquetFile(source.file)
-        features = _features(file.schema_arrow)
+        features = _features(file.schema_arrow, source.file)
         batches = file.iter_batches(batch_size=BATCH)
         yield from _records(batches, features, source.place, source.only)
     except FileNotFoundError as error:
         raise unreadable(source.file, error) from None
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise MtlplugError(
             f"{source.file} cannot be read as parquet ({_first_line(error)}); copy it again, or "
             "set another reader in the suite"
@@ -74,7 +78,7 @@ def _records(
         for number, row in zip(chosen, batch.take(chosen).to_pylist(), strict=True):
             where = f"{place}, row {before + number + 1}"
             for column, names in labels.items():
-                row[column] = _label(row[column], names, f"{where}, column '{column}'")
+                row[column] = _label(row.get(column), names, f"{where}, column '{column}'")
             yield row, where
         before += batch.num_rows
 
@@ -95,9 +99,16 @@ def load(source: Source) -> Any:
 
     Raises:
         UnreachableError: it is not in the cache and the hub cannot be reached.
-        MtlplugError: it has no such configuration or split.
+        MtlplugError: it has no such configuration or split, or may hold code.
     """
-    name, split = str(source.path or source.dataset), source.split or "train"
+    if source.dataset == PICKLED:
+        raise MtlplugError(
+            f"dataset '{PICKLED}' stands for pickled files, which may hold code; name files of "
+            "another kind in the suite"
+        )
+    # Absolute: a folder called "csv" is not the reader of that name.
+    name = str(source.path.absolute() if source.path else source.dataset)
+    split = source.split or "train"
     return _load(name, source.config, source.revision, source.data_dir, split, source.streaming)
 
 
@@ -123,6 +134,7 @@ def _load(
             data_dir=data_dir,
             split=split,
             streaming=streaming,
+            trust_remote_code=False,
         )
     except Exception as error:  # the loader raises dozens of types, of several packages
         kind = UnreachableError if _is_connection(error) else MtlplugError
@@ -144,13 +156,21 @@ def _is_connection(error: BaseException | None) -> bool:
     return False
 
 
-def _features(schema: Any) -> Mapping[str, Any]:
+def _features(schema: Any, path: Path) -> Mapping[str, Any]:
     """The `datasets` features a parquet schema carries, where it names class labels."""
+    if doubles := [name for name, number in Counter(schema.names).items() if number > 1]:
+        raise MtlplugError(f"{path} has several columns '{doubles[0]}'; rename all but one")
     if b"ClassLabel" not in (schema.metadata or {}).get(b"huggingface", b""):
         return {}
     import datasets
 
-    features: Mapping[str, Any] = datasets.Features.from_arrow_schema(schema)
+    try:
+        features: Mapping[str, Any] = datasets.Features.from_arrow_schema(schema)
+    except Exception as error:  # whatever somebody wrote into the file's metadata
+        raise MtlplugError(
+            f"{path} names its class labels in metadata that 'datasets' cannot read "
+            f"({_first_line(error)}); write the file anew"
+        ) from None
     return features
 
 
@@ -166,8 +186,10 @@ def _label(value: Any, names: list[str], where: str) -> Any:
         return [_label(item, names, where) for item in value]
     if value is None or value == -1:  # the hub's mark for a test row without a label
         return None
-    if not 0 <= value < len(names):
-        raise MtlplugError(f"{where}: class {value} has no name; there are {len(names)} names")
+    if type(value) is not int or not 0 <= value < len(names):
+        raise MtlplugError(
+            f"{where}: class {value!r:.40} has no name; the names are 0 to {len(names) - 1}"
+        )
     return names[value]
 
 

@@ -3,6 +3,7 @@
 Nobody hands out work. Every process goes through the tasks, the largest first, makes those that
 are missing and passes over those that another one has locked; only then does it wait for the
 rest. A helper's fault costs nothing: this process comes to the same task and says what is wrong.
+Processes speak JSON: the work in one piece (`mtlplug.data.work`), progress in lines.
 
 Most of the time goes into Python (reading rows, a format's own work), so that the threads of the
 tokenizer alone keep one core busy and little more: hence processes.
@@ -10,9 +11,9 @@ tokenizer alone keep one core busy and little more: hence processes.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,10 @@ from typing import IO
 from filelock import Timeout
 
 from mtlplug.data.build import Builder, TaskData
+from mtlplug.data.work import Jobs, read_work, write_work
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.plugin_manager import load_plugins
 
-Jobs = Sequence[tuple[Task, TaskFormat]]
 Tell = Callable[[str, str, int], None]
 """Takes a task, the split it is at and the rows read so far; no split once it is complete."""
 
@@ -67,8 +69,7 @@ class Helpers:
     def __init__(
         self, builder: Builder, jobs: Jobs, splits: Sequence[str], tell: Tell | None
     ) -> None:
-        # What a helper needs to know; pickled when it is needed.
-        self._work = (replace(builder, wait=False, tell=None), list(jobs), list(splits))
+        self._work = (builder, jobs, splits)
         self._tell = tell
         self._started_at = time.monotonic()
         self._left = {task.name for task, _ in jobs}
@@ -93,14 +94,13 @@ class Helpers:
             self._start(min(spare_cores(), len(self._left) - 1, MOST_HELPERS))
 
     def _start(self, number: int) -> None:
-        try:
-            work = pickle.dumps(self._work)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            return  # a format that was made in a session cannot be known elsewhere
+        work = write_work(*self._work)
+        if work is None:
+            return
         # A file, not a pipe, which would hold us up until the helper has imported torch.
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "work"
-            path.write_bytes(work)
+            path = Path(folder) / "work.json"
+            path.write_text(work, encoding="utf-8")
             for _ in range(number):
                 with path.open("rb") as given:
                     self._start_one(given)
@@ -119,9 +119,9 @@ class Helpers:
         threading.Thread(target=self._listen, args=[process.stdout], daemon=True).start()
 
     def _listen(self, pipe: IO[bytes]) -> None:
-        with suppress(EOFError), pipe:
-            while True:
-                self._hand_on(*pickle.load(pipe))
+        with suppress(json.JSONDecodeError), pipe:  # cut off: the helper is gone
+            for line in pipe:
+                self._hand_on(*json.loads(line))
 
     def _hand_on(self, task: str, split: str, rows: int) -> None:
         with self._one_at_a_time:
@@ -131,14 +131,13 @@ class Helpers:
 
 def help_build() -> None:
     """What a helper does: build what nobody is building, and tell how far it is."""
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     sys.stdout = sys.stderr
 
     def tell(*progress: str | int) -> None:
-        pickle.dump(progress, told)
-        told.flush()
+        told.write(json.dumps(progress) + "\n")
 
-    builder, jobs, splits = pickle.load(sys.stdin.buffer)
+    builder, jobs, splits = read_work(sys.stdin.read(), load_plugins().formats)
     for task, task_format in _largest_first(jobs):
         with suppress(Timeout):
             replace(builder, tell=tell).build(task, task_format, splits)

@@ -18,8 +18,8 @@ from mtlplug.data.readers import Column
 from mtlplug.errors import MtlplugError
 
 PART = re.compile(
-    r"(?P<end>first|last) (?P<share>\d+)/(?P<whole>\d+)"
-    r"(?: by (?P<column>\S+))?(?: seed (?P<seed>\d+))?"
+    r"(?P<end>first|last) (?P<share>\d{1,9})/(?P<whole>\d{1,9})"
+    r"(?: by (?P<column>\S+))?(?: seed (?P<seed>\d{1,9}))?"
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mtlplug.data.hub import read_hub
+from mtlplug.data.questions import answer_at
 from mtlplug.data.readers import Column, Record, read_jsonl
 from mtlplug.errors import MtlplugError
 
@@ -19,14 +20,15 @@ MRQA_COLUMNS = ("subset", "qid", "question", "context", "detected_answers")
 def read_mrqa_table(source: Source) -> Iterator[Record]:
     """One record per row of the MRQA dataset as the hub holds it (`mrqa-workshop/mrqa`).
 
-    Each of `detected_answers` has a list of `char_spans`, inclusive at both ends; the slices of
-    the context are the answers. The column `subset` names the dataset a row is from.
+    Each of `detected_answers` has a list of `char_spans`, inclusive at both ends, whose slices of
+    the context are the answers, and their text (`answer_at`). The column `subset` names the
+    dataset a row is from.
     """
     for values, where in read_hub(source, MRQA_COLUMNS):
         context = _text(values, "context", where)
         spans = [
-            (start, context[start : end + 1])
-            for start, end in _spans(values.get("detected_answers"), where)
+            (start, answer_at(start, end + 1, context, text))
+            for start, end, text in _spans(values.get("detected_answers"), where)
             if _inside(start, end, context, where)
         ]
         record = _record(values, "qid", "question", context, spans, where)
@@ -48,12 +50,14 @@ def read_qed(source: Source) -> Iterator[Record]:
         yield _record(values, "example_id", "question_text", context, spans, where), where
 
 
-def _spans(detected: Any, where: str) -> Iterator[tuple[int, int]]:
-    """Starts and ends; a sequence of structs is stored as lists in a struct, or as it is."""
+def _spans(detected: Any, where: str) -> Iterator[tuple[int, int, Any]]:
+    """Starts, ends, texts; a sequence of structs is stored as lists in a struct, or as it is."""
     try:
-        for spans in _lists(detected, "char_spans")["char_spans"]:
+        answers = _lists(detected, "char_spans", "text")
+        for spans, text in zip(answers["char_spans"], answers["text"], strict=True):
             lists = _lists(spans, "start", "end")
-            yield from zip(lists["start"], lists["end"], strict=True)
+            for start, end in zip(lists["start"], lists["end"], strict=True):
+                yield start, end, text
     except (KeyError, TypeError, ValueError):
         raise _wrong("detected_answers", detected, where) from None
 

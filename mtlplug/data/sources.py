@@ -16,6 +16,8 @@ from typing import Any
 
 from mtlplug.data.hub import load, read_hub, read_parquet
 from mtlplug.data.parts import Part
+from mtlplug.data.paths import check_regular, content_hash
+from mtlplug.data.questions import read_mrqa, read_squad
 from mtlplug.data.readers import ENDINGS, READERS, Column, Record
 from mtlplug.data.shapes import read_mrqa_table, read_qed
 from mtlplug.data.text import unreadable
@@ -24,12 +26,14 @@ from mtlplug.formats import Row
 
 ALL_READERS = {
     **READERS,
+    "mrqa": read_mrqa,
+    "squad": read_squad,
     "qed": read_qed,
     "parquet": read_parquet,
     "hub": read_hub,
     "hub_mrqa": read_mrqa_table,
 }
-READERS_VERSION = 1
+READERS_VERSION = 2
 """Raise it when a reader yields other rows, so that stored features are built anew."""
 
 CONLL_COLUMNS: Mapping[str, Column] = {"tokens": 0, "tags": -1}
@@ -130,6 +134,7 @@ class Source:
         """
         if self.path is None or self.path.is_dir():
             raise MtlplugError(f"{self.place} is no file, which reader '{self.kind}' needs")
+        check_regular(self.path)
         return self.path
 
     @property
@@ -216,12 +221,12 @@ class Source:
             settings += [dict(self.only), self.part]
         self._check_downloaded()
         if self.path is not None:
-            content = _content_hash(self.path)
+            content = content_hash(self.path)
         elif COMMIT.fullmatch(self.revision or ""):
             content = str(self.dataset)
         else:
             content = f"{self.dataset} {getattr(load(self), '_fingerprint', '')}"
-        text = json.dumps([content, settings], sort_keys=True, default=list)
+        text = json.dumps([content, settings], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -269,17 +274,3 @@ def _reach(values: Mapping[Any, Any], key: Column) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
-
-
-def _content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the names and bytes of a folder's files."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    content = hashlib.sha256()
-    try:
-        for file in files:
-            with file.open("rb") as binary:
-                digest = hashlib.file_digest(binary, "sha256").digest()
-            content.update(file.relative_to(path).as_posix().encode() + b"\0" + digest)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    return content.hexdigest()

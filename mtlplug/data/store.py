@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
@@ -87,7 +88,8 @@ class FeatureWriter:
 
     def close(self, meta: Mapping[str, Any]) -> None:
         """Write out what is buffered, and `meta` last."""
-        self.abandon()
+        for file in self._files.values():
+            file.close()
         dtype = self._target_dtype or TARGET_TYPES[0]
         everything = {**meta, "target_dtype": dtype.str, "features": len(self)}
         everything["tokens"] = self._ends[TOKENS]
@@ -97,7 +99,8 @@ class FeatureWriter:
     def abandon(self) -> None:
         """Close the files of a store that will not be finished."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # what is buffered may find no room on the disk
+                file.close()
 
     def __len__(self) -> int:
         return self._features
@@ -131,13 +134,29 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
-        self.words_W: Words = self._map("records", np.int32)
-        self.starts_N1 = self._map("starts", np.int64).reshape(-1, 5)
-        self.feature_sequences_N1 = self.starts_N1[:, SEQUENCES]
-        self.sequence_starts_S1 = self._map("sequence_starts", np.int64)
-        self.target_dtype = np.dtype(self.meta["target_dtype"])
-        self._references = self._map("references", np.uint8)
+        try:
+            self.meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+            self.words_W: Words = self._map("records", np.int32)
+            self.starts_N1 = self._map("starts", np.int64).reshape(-1, 5)
+            self.feature_sequences_N1 = self.starts_N1[:, SEQUENCES]
+            self.sequence_starts_S1 = self._map("sequence_starts", np.int64)
+            # By name: of a file from anywhere, no type may be made up (objects are pointers).
+            self.target_dtype = {kind.str: kind for kind in TARGET_TYPES}[self.meta["target_dtype"]]
+            self._references = self._map("references", np.uint8)
+            self._check_sizes()
+        except (OSError, ValueError, LookupError) as error:
+            raise MtlplugError(
+                f"stored features {folder} are damaged ({error}); remove the folder to have them "
+                "made again"
+            ) from None
+
+    def _check_sizes(self) -> None:
+        """Refuse files that do not fit together: after a power cut some may lack their end."""
+        words, _, _, sequences, references = self.starts_N1[-1].tolist()
+        wanted = (self.meta["features"], words, sequences, references)
+        parts = (self.starts_N1[1:], self.words_W, self.sequence_starts_S1[1:], self._references)
+        if wanted != (found := tuple(len(part) for part in parts)):
+            raise ValueError(f"they have {found} parts, not {wanted}")
 
     def __len__(self) -> int:
         return len(self.starts_N1) - 1

@@ -56,6 +56,7 @@ from typing import Any
 
 import mtlplug.suites
 from mtlplug.data.layers import layered
+from mtlplug.data.paths import local_path
 from mtlplug.data.tables import check_name, did_you_mean
 from mtlplug.data.tasks import ROLES, task_from_table
 from mtlplug.errors import MtlplugError, unknown
@@ -182,7 +183,7 @@ def _find(name: str) -> Path:
         return demo_suite_path()
     if name in known_suites():
         return _builtin() / f"{name}.toml"
-    path = Path(name).expanduser()
+    path = local_path(name, "suite")
     if path.is_file():
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
@@ -194,17 +195,20 @@ def _extended(name: str, path: Path) -> Path:
     """The file of the suite that `path` extends; relative paths start from the latter's folder."""
     if name == DEMO:
         raise MtlplugError(f"{path} extends '{DEMO}', which brings its own data; extend another")
-    beside = path.parent / Path(name).expanduser()
+    beside = path.parent / local_path(name, f"{path}: extends")
     return beside if name not in known_suites() and beside.is_file() else _find(name)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise MtlplugError(f"{path} is bad TOML: {error}") from None
+        # Editors put a byte order mark in front, which TOML knows nothing of.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         raise MtlplugError(f"{path} is not UTF-8, which TOML files are; save it as UTF-8") from None
+    except ValueError as error:  # TOMLDecodeError is one; so is that of a number too long
+        raise MtlplugError(f"{path} is bad TOML: {error}") from None
+    except RecursionError:
+        raise MtlplugError(f"{path} is bad TOML: nested too deeply; mend it") from None
     except OSError as error:
         raise MtlplugError(f"suite file {path} cannot be read ({error.strerror})") from None
 

@@ -11,7 +11,7 @@ from mtlplug.errors import MtlplugError
 
 Types = Mapping[str, tuple[type, ...]]
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 TYPE_NAMES = {
     str: "a string",
     int: "a whole number",
@@ -47,8 +47,8 @@ def check_name(kind: str, name: str, where: str) -> None:
     """
     if not NAME.fullmatch(name) or ".." in name:
         raise MtlplugError(
-            f"{where}: {kind} '{name}' is no usable name; take letters, digits, '_', '-' and "
-            "single dots, beginning with a letter or digit"
+            f"{where}: {kind} {name[:120]!r} is no usable name; take up to 100 letters, digits, "
+            "'_', '-' and single dots, beginning with a letter or digit"
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlplug.data.fetching import download_name, downloads_folder
+from mtlplug.data.paths import local_path
 from mtlplug.data.sources import Source
 from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
 from mtlplug.errors import MtlplugError, unknown
@@ -114,11 +115,14 @@ def _sources(
 
 def _file(own: Mapping[str, Any], base: Path, downloads: Path, where: str) -> Path:
     """The local file of a split: below the data folder, or where its url is downloaded to."""
-    if "path" not in own:
-        return downloads / download_name(own["url"])
-    if "url" in own:
+    if "path" in own and "url" in own:
         raise MtlplugError(f"{where} has a path and a url; remove one")
-    return base / Path(own["path"]).expanduser()
+    if "path" not in own:
+        try:
+            return downloads / download_name(own["url"])
+        except ValueError as error:
+            raise MtlplugError(f"{where}: url {own['url']!r} is none ({error}); mend it") from None
+    return base / local_path(own["path"], where)
 
 
 def _check_columns(columns: Mapping[str, Any], task_format: TaskFormat, where: str) -> None:
@@ -140,5 +144,9 @@ def _options(given: Mapping[str, Any], task_format: TaskFormat, where: str) -> d
     for name, default in task_format.options.items():
         kinds = {float: NUMBER, tuple: (list,), type(None): (str, int, float, bool, list)}
         types[name] = kinds.get(type(default), (type(default),))
-    check_table(given, types, f"{where}, options of format {task_format.code}")
+    place = f"{where}, options of format {task_format.code}"
+    check_table(given, types, place)
+    for name, value in given.items():
+        if value != value:
+            raise MtlplugError(f"{place}: {name} is nan, which is no number; mend it")
     return {**task_format.options, **given}

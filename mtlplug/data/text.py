@@ -10,7 +10,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -72,34 +73,65 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
 def _codec(encoding: str) -> str:
     try:
         name = codecs.lookup(encoding).name
-    except LookupError:
+        io.TextIOWrapper(io.BytesIO(), name)  # refuses codecs that make no text, for example hex
+    except (LookupError, ValueError):
         raise MtlplugError(
-            f"unknown encoding '{encoding}'; use a name Python knows, for example utf-8 or cp1252"
+            f"unknown encoding {encoding!r}; use a name Python knows, for example utf-8 or cp1252"
         ) from None
     return "utf-8-sig" if name == "utf-8" else name
 
 
 def _undecodable_line(path: Path, codec: str) -> int:
-    with open_binary(path) as binary:
-        for number, line in enumerate(binary, 1):
-            try:
-                line.decode(codec)
-            except UnicodeError:
-                return number
-    return 1
+    number = 1
+    # Reading ahead of the line, a damaged gzip file may end before it is found.
+    with open_binary(path) as binary, suppress(OSError, EOFError, zlib.error, UnicodeError):
+        for line in binary:
+            line.decode(codec)
+            number += 1
+    return number
 
 
 def parse_json(text: str, where: str) -> Any:
     """A JSON value.
 
     Raises:
-        MtlplugError: the text is no JSON or is cut off; `where` is named.
+        MtlplugError: the text is no JSON or is cut off, an object has a key twice, or a string
+            holds half of a surrogate pair; `where` is named.
     """
     try:
-        return json.loads(text)
+        value = _DECODER.decode(text)
+        if r"\ud" in text or r"\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except _TwiceError as error:
+        raise MtlplugError(f"{where}: an object has the key '{error}' twice; remove one") from None
+    except UnicodeEncodeError:
+        raise MtlplugError(
+            f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character; "
+            "mend it"
+        ) from None
+    except RecursionError:
+        raise MtlplugError(f"{where} is nested too deeply; mend it") from None
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise MtlplugError(
             f"{where} is bad JSON ({error.msg} at {line}character {error.colno}); mend it, copy "
             "the file again, or set another reader in the suite"
         ) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise MtlplugError(f"{where} holds a number that is too long ({error}); mend it") from None
+
+
+class _TwiceError(Exception):
+    """A key that an object has twice: which of the two is meant cannot be told."""
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

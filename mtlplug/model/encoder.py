@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from mtlplug.batching.stream import TokenStream
 from mtlplug.errors import MtlplugError
@@ -26,6 +26,7 @@ from mtlplug.model.loading import (
     check_weights,
     position_table,
     quiet,
+    read_config,
     without_pooler,
 )
 from mtlplug.model.plan import Plan
@@ -96,11 +97,12 @@ class Encoder(nn.Module):
         check_folder(name_or_path)
         try:
             with quiet():
-                config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+                config = read_config(name_or_path)
                 model, info = AutoModel.from_pretrained(
                     name_or_path,
                     config=config,
                     trust_remote_code=False,
+                    weights_only=True,
                     dtype=torch.float32,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # reported below, by name

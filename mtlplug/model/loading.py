@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,11 +63,24 @@ def position_limit(name_or_path: str) -> int:
     check_folder(name_or_path)
     try:
         with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+            config = read_config(name_or_path)
             model = AutoModel.from_config(config, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise cannot_load("model", name_or_path, error) from error
     return position_table(model)[1]
+
+
+def read_config(name_or_path: str) -> PretrainedConfig:
+    """The configuration of an encoder. Code that comes with a model is never run.
+
+    Raises:
+        ValueError: it asks for code from elsewhere (attention written as a kernel on the hub).
+    """
+    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+    attention = str(config._attn_implementation or "")
+    if "/" in attention:
+        raise ValueError(f"config.json asks for attention code from the hub ({attention})")
+    return config
 
 
 def model_digest(name_or_path: str) -> str:
@@ -87,6 +101,11 @@ def cannot_load(what: str, name_or_path: str, error: Exception) -> MtlplugError:
     """The sentence for a model or tokenizer that transformers refuses."""
     place = "" if Path(name_or_path).is_dir() else "no such folder, and from the hub: "
     reason = shorten(str(error) or type(error).__name__, 240, placeholder=" [...]").rstrip(".")
+    # The libraries' own advice is how to run the code all the same.
+    if isinstance(error, UnpicklingError):
+        reason = "its weights hold more than numbers, which may be code that is never run here"
+    elif "trust_remote_code" in str(error):
+        reason = "it comes with code of its own, which is never run here"
     return MtlplugError(
         f"cannot load the {what} '{name_or_path}': {place}{reason}; {REMEDY}, "
         "or a model id of the hub"
@@ -121,6 +140,21 @@ def check_folder(name_or_path: str) -> None:
             f"model folder '{folder}' has no weights (model.safetensors or pytorch_model.bin); "
             f"{REMEDY}"
         )
+    for index in folder.glob("*.index.json"):
+        _check_index(index)
+
+
+def _check_index(path: Path) -> None:
+    """Refuse a list of weight files that names any outside its folder."""
+    try:
+        names = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise MtlplugError(f"{path} is no list of weight files ({error}); {REMEDY}") from None
+    for name in sorted(map(str, names)):
+        if Path(name).name != name or name in ("", "..") or "\0" in name:
+            raise MtlplugError(
+                f"{path} names the weight file '{name}', which is not in its folder; {REMEDY}"
+            )
 
 
 def check_weights(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:

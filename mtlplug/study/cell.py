@@ -137,7 +137,8 @@ def model_of(ledger: Ledger, cell: Cell) -> str:
         raise MtlplugError(
             f"the encoder of column '{cell.column}' is not there; run its cell first"
         )
-    return str(ledger.folder / made["folder"] / "encoder")
+    # Not the folder that the result names: a result is a file like any other.
+    return str(ledger.encoder_folder(cell.column, cell.encoder) / "encoder")
 
 
 def output_of(ledger: Ledger, cell: Cell) -> Path:

@@ -24,6 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import mtlplug
@@ -44,6 +45,9 @@ from mtlplug.world import World
 PROGRESS = "progress.json"
 
 NAME = re.compile(r"step-(\d+)(-scored)?")
+
+MISFITS = (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError)
+"""What reading a checkpoint may raise whose files are whole and hold something else."""
 
 SPARE = 1.05
 """Free space asked for, over what is to be written."""
@@ -225,9 +229,14 @@ class Checkpoints:
         """What is wrong with a checkpoint, or with one that it needs."""
         if problem := problem_of(self.place / name):
             return problem
-        for other in read_json(self.place / name / PROGRESS)["needs"]:
-            if problem := problem_of(self.place / other):
-                return f"it needs {other}: {problem}"
+        try:
+            found = self._found(name)
+            found.shards()
+            for other in found.progress["needs"]:
+                if problem := problem_of(self.place / other):
+                    return f"it needs {other}: {problem}"
+        except MISFITS as error:  # whole, but not ours: somebody made it
+            return f"it cannot be read: {type(error).__name__} {' '.join(str(error).split())}"
         return None
 
     def _names(self) -> list[str]:

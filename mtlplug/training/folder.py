@@ -11,22 +11,29 @@ report.json     scores, cost; written last, so its presence means the run is com
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from mtlplug.config import CHANGEABLE
 from mtlplug.errors import MtlplugError
 
 CONTENTS = (
     *("report.json", "encoder", "heads", "checkpoints", "ranks", "metrics.jsonl", "run.json"),
-    *("encoder.tmp", "encoder.old", "heads.tmp", "heads.old"),
+    *("encoder.tmp", "encoder.old", "heads.tmp", "heads.old", "run.json.tmp", "report.json.tmp"),
 )
 """All that a run writes; nothing else in its folder is ever removed."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RunFolder:
@@ -71,7 +78,8 @@ class RunFolder:
                 raise MtlplugError(f"output {place} is a file; choose a folder with --output")
         run = self.read("run.json")
         ours = isinstance(run, dict) and {"mtlplug", "decides"} <= run.keys()
-        if not ours and self.path.exists() and any(self.path.iterdir()):
+        # A run that was killed before its first file was there leaves the beginning of it.
+        if not ours and self.path.is_dir() and {*os.listdir(self.path)} - {"run.json.tmp"}:
             raise MtlplugError(
                 f"output folder {self.path} is not empty and holds no run of mtlplug; "
                 "choose another with --output"
@@ -129,6 +137,23 @@ class RunFolder:
         )
         unfinished.replace(path)
 
+    @contextmanager
+    def in_need_of_room(self) -> Iterator[None]:
+        """A full disk, met while something is written here, is one sentence.
+
+        Raises:
+            MtlplugError: there was no room.
+        """
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            if not any(os.strerror(number) in str(error) for number in FULL):
+                raise
+            raise MtlplugError(
+                f"the disk of {self.path} is full; make room, and the same command goes on from "
+                "the newest checkpoint"
+            ) from error
+
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -151,7 +176,7 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what only an unfinished run needs."""
-        self._remove("checkpoints", "ranks", "encoder.old", "heads.old")
+        self._remove("checkpoints", "ranks", "encoder.old", "heads.old", "run.json.tmp")
 
     def _remove(self, *names: str) -> None:
         for name in names:

@@ -13,7 +13,7 @@ from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixing import Pool
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError, StoppedError
-from mtlplug.training.checkpoint import Checkpoints, fits_in_memory, name_of
+from mtlplug.training.checkpoint import MISFITS, Checkpoints, Found, fits_in_memory, name_of
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
@@ -116,16 +116,26 @@ class Training:
             self.checkpoints.clear_leftovers()
         found = self.checkpoints.newest()
         if found:
-            self.engine.restore(found)
-            if found.world_size != self.world.size:
-                seed = self.config.seed * 1_000_003 + self.world.rank
-                torch.manual_seed(seed * 1_000_003 + found.progress["done"])
-            self.meter.restore([facts["meter"] for facts in found.facts()])
-            self.progress = Progress.of(found.progress["progress"])
-            self.progress.stopping.patience = self.config.patience
+            try:
+                self._restore(found)
+            except (*MISFITS, RuntimeError) as error:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise MtlplugError(
+                    f"checkpoint {found.place} does not fit this run ({reason:.200}); "
+                    "start over with --overwrite"
+                ) from error
             self.display.resume(self.progress.epoch, self.done, found.refused)
         if self.world.main:
             self.folder.rewind_log(found.progress["log"] if found else 0)
+
+    def _restore(self, found: Found) -> None:
+        self.engine.restore(found)
+        if found.world_size != self.world.size:
+            seed = self.config.seed * 1_000_003 + self.world.rank
+            torch.manual_seed(seed * 1_000_003 + found.progress["done"])
+        self.meter.restore([facts["meter"] for facts in found.facts()])
+        self.progress = Progress.of(found.progress["progress"])
+        self.progress.stopping.patience = self.config.patience
 
     def run(self) -> None:
         """Train until the stopping rule or the last epoch.

@@ -77,10 +77,11 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
     claim(folder, run, world, overwrite=config.overwrite)
-    training.resume()
-    with training.display:
-        training.run()
-    return finish(training, workspace, data, console)
+    with folder.in_need_of_room():
+        training.resume()
+        with training.display:
+            training.run()
+        return finish(training, workspace, data, console)
 
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:

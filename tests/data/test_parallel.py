@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from filelock import FileLock
 from mtlplug.data import parallel
 from mtlplug.data.build import ROWS_BETWEEN, Builder
 from mtlplug.data.parallel import Helpers, build_all, spare_cores
+from mtlplug.data.sources import Source
 from mtlplug.data.tokens import Encode
+from mtlplug.data.work import read_work, write_work
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Feature, Task, TaskFormat
 from mtlplug.plugin_manager import load_plugins
@@ -36,6 +41,17 @@ def some_jobs(number: int, rows: int = 30) -> Jobs:
     ]
 
 
+def jobs_on_disk(folder: Path, number: int, rows: int = 30) -> Jobs:
+    """The same tasks, out of files, as other processes can read them."""
+    jobs = []
+    for task, task_format in some_jobs(number, rows):
+        path = folder / f"{task.name}.jsonl"
+        made = task.sources["train"].rows()
+        path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+        jobs.append((replace(task, sources={"train": Source(path=path)}), task_format))
+    return jobs
+
+
 def test_tasks_come_in_their_order_with_all_rows(tmp_path: Path) -> None:
     """Whatever order they are built in; progress ends with every task complete."""
     told: list[tuple[str, str, int]] = []
@@ -51,9 +67,8 @@ def test_helpers_build_what_this_process_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A helper process makes the missing stores, the same as are made here, and tells of them."""
-    here = [
-        each.stores["train"] for each in build_all(builder(tmp_path / "a"), some_jobs(3), ["train"])
-    ]
+    jobs = jobs_on_disk(tmp_path, 3)
+    here = [each.stores["train"] for each in build_all(builder(tmp_path / "a"), jobs, ["train"])]
     told: list[tuple[str, str, int]] = []
     finished = threading.Event()
 
@@ -64,7 +79,7 @@ def test_helpers_build_what_this_process_does_not(
 
     monkeypatch.setattr(parallel, "PATIENCE", 0.0)
     monkeypatch.setattr(parallel, "spare_cores", lambda: 1)
-    with Helpers(builder(tmp_path / "b"), some_jobs(3), ["train"], tell) as helpers:
+    with Helpers(builder(tmp_path / "b"), jobs, ["train"], tell) as helpers:
         helpers.tell("t9", "train", 1)
         assert finished.wait(120), told
     for store in here:
@@ -98,13 +113,46 @@ def test_a_task_that_another_process_makes_is_left_for_last(tmp_path: Path) -> N
 def test_a_fault_is_told_although_helpers_meet_it_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A helper that fails is silent; this process comes to the same task and names it."""
+    """A helper that fails is silent; this process comes to the same task and says it."""
     monkeypatch.setattr(parallel, "PATIENCE", 0.0)
     monkeypatch.setattr(parallel, "spare_cores", lambda: 1)
-    jobs = some_jobs(2)
-    jobs[1][0].sources["train"].number = 0  # type: ignore[attr-defined]
-    with pytest.raises(MtlplugError, match="task 't1'"):
-        build_all(builder(tmp_path), jobs, ["train"])
+    jobs = jobs_on_disk(tmp_path, 2)
+    (tmp_path / "t1.jsonl").write_text("")
+    with pytest.raises(MtlplugError, match=r"t1.jsonl has no rows"):
+        build_all(builder(tmp_path / "cache"), jobs, ["train"])
+
+
+def test_a_helper_is_told_everything(tmp_path: Path) -> None:
+    """Builder, tasks with their sources, and splits are the same at the other end of JSON."""
+    installed = load_plugins().formats
+    source = Source(
+        path=tmp_path / "täg \N{RIGHT-TO-LEFT OVERRIDE}.tsv",
+        columns={"text": ["a", 1], "label": -1},
+        only={"kind": "x"},
+        part="first 4/5 by a seed 3",
+        encoding="cp1252",
+    )
+    task = Task(
+        "t", "C", {"train": source, "extra": Source(dataset="some/one", revision="main")},
+        labels=("no", "yes"), options={"max_length": 32}, metric="f1", role="target", weight=0.5,
+    )  # fmt: skip
+    told = write_work(replace(builder(tmp_path), max_rows=7), [(task, installed["C"])], ["train"])
+    assert told is not None
+    there, jobs, splits = read_work(told, installed)
+    assert (jobs, splits) == ([(task, installed["C"])], ["train"])
+    assert (there.cache, there.max_length, there.limit, there.max_rows) == (tmp_path, 48, 64, 7)
+    assert not there.wait
+    assert Encode(there.tokenizer, 48)._json == Encode(toy.tokenizer(), 48)._json
+    assert read_work(told, {"C": installed["SL"]})[1] == []  # another format of the same code
+
+
+def test_what_json_cannot_tell_is_built_here(tmp_path: Path) -> None:
+    """Sources that are made up, and values of TOML that JSON lacks, get no helpers."""
+    assert write_work(builder(tmp_path), some_jobs(1), ["train"]) is None
+    ((task, task_format),) = jobs_on_disk(tmp_path, 1)
+    assert write_work(builder(tmp_path), [(task, task_format)], ["train"]) is not None
+    dated = replace(task, options={"since": date(2020, 1, 1)})
+    assert write_work(builder(tmp_path), [(dated, task_format)], ["train"]) is None
 
 
 def test_a_format_that_no_other_process_can_import(
@@ -113,13 +161,14 @@ def test_a_format_that_no_other_process_can_import(
     """It is built here alone."""
     monkeypatch.setattr(parallel, "PATIENCE", 0.0)
     monkeypatch.setattr(parallel, "spare_cores", lambda: 1)
-    jobs = some_jobs(2)
+    jobs = jobs_on_disk(tmp_path, 2)
 
     class Local(type(jobs[0][1])):  # type: ignore[misc]
         def features(self, task: Task, rows: Any, encode: Encode) -> Iterator[Feature]:
             yield from super().features(task, rows, encode)
 
-    found = build_all(builder(tmp_path), [(task, Local()) for task, _ in jobs], ["train"])
+    cache = tmp_path / "cache"
+    found = build_all(builder(cache), [(task, Local()) for task, _ in jobs], ["train"])
     assert [len(each.stores["train"]) for each in found] == [30, 30]
 
 

@@ -19,8 +19,10 @@ from mtlplug.data.sources import Source
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_conll_sentences(tmp_path: Path, name: str, line_end: str) -> None:
     """Sentences end at empty or blank lines; first and last column, tabs or blanks."""
-    lines = ["", "Anna\tNNP\tB-PER", "sings\tVB\tO", " ", "", "Bo  B-PER", "-DOCSTART- O", ""]
+    lines = ["", "Anna NNP B-PER", "sings VB\tO", " ", "", "Bo  N B-PER", "-DOCSTART- X O", ""]
     path = write(tmp_path / name, line_end.join(lines))
+    tabs = write(tmp_path / f"tabs-{name}", line_end.join(lines[:3]).replace(" ", "\t"))
+    assert rows(tabs) == rows(path)[:1]
     assert rows(path) == [
         {"tokens": ["Anna", "sings"], "tags": ["B-PER", "O"]},
         {"tokens": ["Bo", "-DOCSTART-"], "tags": ["B-PER", "O"]},
@@ -29,7 +31,7 @@ def test_conll_sentences(tmp_path: Path, name: str, line_end: str) -> None:
 
 def test_conll_columns(tmp_path: Path) -> None:
     """Any column serves, the same one twice too, and a token may hold a non-breaking space."""
-    path = write(tmp_path / "a.conll", "O 5\xa0storm x\nB-T\ttwo words\ty\n")
+    path = write(tmp_path / "a.conll", "O\t5\xa0storm\tx\nB-T\ttwo words\ty\n")
     columns = {"tokens": 1, "tags": 0, "words": 1}
     tokens = ["5\xa0storm", "two words"]
     assert rows(path, columns=columns) == [
@@ -125,9 +127,9 @@ def test_no_header(tmp_path: Path) -> None:
 
 
 def test_short_and_long_lines(tmp_path: Path) -> None:
-    """Missing fields are None; too many fields are an error."""
+    """Where fields are missing all are None; too many fields are an error."""
     short = write(tmp_path / "a.tsv", "text\tlabel\na b 0\n\nc\t1\n")
-    assert rows(short) == [{"text": "a b 0", "label": None}, {"text": "c", "label": "1"}]
+    assert rows(short) == [{"text": None, "label": None}, {"text": "c", "label": "1"}]
     long = write(tmp_path / "b.tsv", "text\tlabel\na\tb\t0\n")
     assert f"{long}, line 2 has 3 fields where the first line has 2" in fault(long)
 
@@ -140,7 +142,7 @@ def test_column_named_twice(tmp_path: Path) -> None:
 
 def test_joined_columns(tmp_path: Path) -> None:
     """Several columns become one text, absent ones left out."""
-    path = write(tmp_path / "a.tsv", "a\tb\tc\n1\t2\t3\n4\n")
+    path = write(tmp_path / "a.jsonl", '{"a": 1, "b": 2, "c": 3}\n{"a": 4}\n')
     columns = {"text": ["a", "c"], "pair": ["b", "c"]}
     assert rows(path, columns=columns) == [
         {"text": "1 3", "pair": "2 3"},

@@ -76,7 +76,7 @@ def test_damaged_gzip(tmp_path: Path) -> None:
 def test_unknown_names(tmp_path: Path) -> None:
     """Unknown readers and endings list the known ones."""
     path = write(tmp_path / "a.txt", "a O\n")
-    assert "set reader in the suite to one of conll, mrqa" in fault(path)
+    assert "set reader in the suite to one of conll, tsv" in fault(path)
     assert rows(path, reader="conll") == [{"tokens": ["a"], "tags": ["O"]}]
     with pytest.raises(MtlplugError, match="unknown reader 'xml'; known: conll"):
         Source(path=path, reader="xml")

@@ -126,6 +126,10 @@ def test_references_suffice_for_scoring(encode: Encode) -> None:
         ([("cat", 30)], "cat", {"answers moved": 1}),
         ([("the", 17)], "the", {"answers moved": 1}),
         ([("cat", None)], "cat", {"answers moved": 1}),
+        ([("sat", 3)], "sat", {"answers moved": 1}),
+        ([("he", 2)], "the", {"answers moved": 1}),
+        ([("he", 99)], None, {"answers not in context": 1}),
+        ([("at", None)], None, {"answers not in context": 1}),
         ([("cat", -13)], "cat", {"answers moved": 1}),
         ([("cow", 4), ("mat", 19)], "mat", {}),
         ([("cow", 4)], None, {"answers not in context": 1}),
@@ -171,7 +175,8 @@ def test_empty_context_and_long_question(encode: Encode) -> None:
     """An empty context reads the first token alone; a long question is cut and counted."""
     empty, *windows = made(encode, row([], context=""), row([("cat", 4)], question="w " * 9))
     assert (empty.reads, empty.target, empty.reference["context"]) == ([0], [0, 0], "")
-    assert encode.counts == {"questions cut": 1, "ids more than once": 1}
+    repaired = {"questions cut": 1, "ids more than once": 1, "contexts without tokens": 1}
+    assert encode.counts == repaired
     assert all(len(feature.sequences[0]) <= 14 for feature in windows)
     (prediction,) = FORMAT.decode(prepared(), torch.tensor([[1.0, 2.0]]), Splits.of([1]))
     assert prediction == {"none": 3.0, "spans": []}
