@@ -55,7 +55,8 @@ main.add_command(data)
     multiple=True,
     metavar="OPTION",
     default=None,
-    help="Go on with this option changed; may be repeated: max_epochs, patience, max_tokens.",
+    help="Go on with this option changed: max_epochs, patience, max_tokens, "
+    "gradient_checkpointing. May be repeated.",
 )
 @click.option("--overwrite", is_flag=True, default=None, help="Start over in a used folder.")
 @click.option("--local-rank", type=int, hidden=True, help="Set by the deepspeed launcher.")

@@ -8,7 +8,6 @@ Usage: python benchmarks/reliability/damage.py --cases 200 --output FILE
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -26,7 +25,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from kills import ended, forked, wait
-from outcome import differences, outcome
+from outcome import conclude, differences, outcome
 
 OPTIONS = (
     *("--groups", "SL+QA+C", "--max-epochs", "3", "--save-minutes", "0"),
@@ -69,12 +68,7 @@ def main(cases: int, seed: int, output: Path | None) -> None:
     """Damage, go on, compare."""
     with tempfile.TemporaryDirectory() as place:
         found = campaign(Path(place), cases, random.Random(seed))
-    found["command"] = " ".join(sys.argv)
-    print(json.dumps(found, indent=1))
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    sys.exit(1 if found["lost"] else 0)
+    conclude(found, output, failed=bool(found["lost"]))
 
 
 def campaign(place: Path, cases: int, draw: random.Random) -> dict[str, Any]:

@@ -9,7 +9,6 @@ Usage: python benchmarks/reliability/full_disk.py --sizes 24 --output FILE
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from kills import forked, wait
-from outcome import differences, outcome
+from outcome import conclude, differences, outcome
 
 OPTIONS = (
     *("--groups", "SL+QA+C", "--max-epochs", "2", "--save-minutes", "0"),
@@ -37,12 +36,7 @@ def main(sizes: int, output: Path | None) -> None:
     """Run short of room, make room, run again, compare."""
     with tempfile.TemporaryDirectory() as place:
         found = campaign(Path(place), sizes)
-    found["command"] = " ".join(sys.argv)
-    print(json.dumps(found, indent=1))
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    sys.exit(1 if found["lost"] else 0)
+    conclude(found, output, failed=bool(found["lost"]))
 
 
 def campaign(place: Path, sizes: int) -> dict[str, Any]:

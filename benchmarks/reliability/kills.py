@@ -10,7 +10,6 @@ Usage: python benchmarks/reliability/kills.py --kills 100 --output FILE
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -28,7 +27,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from outcome import differences, outcome
+from outcome import conclude, differences, outcome
 
 RUN = Path(__file__).resolve().parents[2] / "mtlplug" / "run.py"
 LONGEST = 600.0
@@ -50,12 +49,8 @@ def main(
     start = forked if ranks == 1 else launched(ranks)
     with tempfile.TemporaryDirectory() as place:
         found = campaign(start, list(given), kills, random.Random(seed), longest, Path(place))
-    found |= {"ranks": ranks, "options": list(given), "command": " ".join(sys.argv)}
-    print(json.dumps(found, indent=1))
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    sys.exit(1 if found["lost"] or found["orphans"] else 0)
+    found |= {"ranks": ranks, "options": list(given)}
+    conclude(found, output, failed=bool(found["lost"] or found["orphans"]))
 
 
 def campaign(

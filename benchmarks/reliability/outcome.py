@@ -1,9 +1,10 @@
-"""What a run left behind, in a form that two runs can be compared by, to the last bit."""
+"""What a run left behind, in a form that two runs can be compared by; what a campaign found."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ def outcome(folder: Path) -> dict[str, Any]:
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Which parts of two outcomes are not the same."""
     return [part for part in ours if ours[part] != theirs[part]]
+
+
+def conclude(found: dict[str, Any], output: Path | None, *, failed: bool) -> None:
+    """Print and write what a campaign found, with its command, and end the process."""
+    text = json.dumps({**found, "command": " ".join(sys.argv)}, indent=1)
+    print(text)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text + "\n", encoding="utf-8")
+    sys.exit(1 if failed else 0)
 
 
 def _untimed(values: dict[str, Any]) -> dict[str, Any]:

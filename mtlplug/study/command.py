@@ -116,11 +116,10 @@ def _run(
         launcher=tuple(given.get("launcher") or ()),
         address=given.get("address"),
     )
-    name = given.get("executor") or "local"
+    # Its processes import torch while this one reads the data.
+    executor = make_executor(given.get("executor") or "local", resources, load_plugins())
     # To be asked to end is to be interrupted: the pool ends with this process either way.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Its processes import torch while this one reads the data.
-    executor = make_executor(name, resources, load_plugins())
     try:
         study = open_study(options, given, folder, console)
         agree(study)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -67,8 +67,8 @@ class Progress:
     skipped: int = 0
 
     def state(self) -> dict[str, Any]:
-        """As JSON-like values."""
-        return {**vars(self), "stopping": self.stopping.state()}
+        """As JSON-like values of their own: a thread writes them while training goes on."""
+        return asdict(self)
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Progress:
@@ -254,7 +254,7 @@ class Training:
             self.display.step(self.progress.epoch, step, loss, reading.speed)
 
     def _end_epoch(self, scores: Scores) -> None:
-        """Note the scores; write a checkpoint of the best epoch's weights, or where it is time."""
+        """Note the scores; write a checkpoint of the best epoch's weights."""
         progress, epoch = self.progress, self.progress.epoch
         loss = mean_loss(scores)
         if epoch == 0:
@@ -273,12 +273,12 @@ class Training:
             note = f"mean loss {loss:.4f}{' (best)' if better else ''}"
             self.display.epoch(epoch, scores, note)
         progress.epoch, progress.step = epoch + 1, 0
+        self.meter.clear()  # before it is saved: evaluation is no training
         if better:
             progress.best = scores
             if not self.only_scores:
                 progress.best_at = name_of(self.done, scored=True)
                 self._save()
-        self.meter.clear()
 
     def _evaluate(self) -> Scores:
         started = time.perf_counter()

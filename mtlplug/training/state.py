@@ -146,8 +146,9 @@ def restore(engine: DeepSpeedEngine, shards: Shards, shared: Mapping[str, Any]) 
         piece.of(piece.owner).copy_(shards.read(MASTER, piece.name, piece.start, piece.length))
         state = owners.setdefault(piece.owner, {})
         for key in shards.state_keys(piece.name):
-            tensor = state.setdefault(key, torch.zeros_like(piece.owner, requires_grad=False))
-            piece.of(tensor).copy_(shards.read(key, piece.name, piece.start, piece.length))
+            if key not in state:
+                state[key] = torch.zeros_like(piece.owner, requires_grad=False)
+            piece.of(state[key]).copy_(shards.read(key, piece.name, piece.start, piece.length))
         for key, (value, place) in shards.scalars(piece.name).items():
             device = piece.owner.device if place == "device" else "cpu"
             state[key] = value if place == "number" else torch.tensor(value, device=device)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass
@@ -38,7 +37,3 @@ class EarlyStopping:
     def stop(self) -> bool:
         """Whether training should end."""
         return 0 < self.patience <= self.waited
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return asdict(self)

@@ -205,9 +205,11 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
 def test_wrong_input_is_one_sentence(
     words: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2, no traceback."""
+    """Exit code 2, no traceback; signals are heard as before."""
     monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
     result = small_suite.command(*words)
+    assert signal.getsignal(signal.SIGTERM) == before
     assert result.exit_code == 2, result.output
     assert sentence in result.output
     assert "Traceback" not in result.output

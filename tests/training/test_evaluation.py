@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ def test_stopping_waits_for_patience_and_remembers_the_best(
     stopped = None
     for epoch, loss in enumerate(losses):
         stopping.update(epoch, loss)
-        stopping = EarlyStopping(**stopping.state())
+        stopping = EarlyStopping(**asdict(stopping))
         if stopping.stop and stopped is None:
             stopped = epoch + 1
     assert stopped == stops_after

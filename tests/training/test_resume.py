@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pytest
 from mtlplug.training import pretrain
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator
+from mtlplug.training.loop import Progress
+from mtlplug.training.stopping import EarlyStopping
 from tests import small_suite
 from tests.training.runs import equal, lines, read, result_of, run
 
@@ -128,12 +131,13 @@ def test_a_run_that_is_asked_to_stop(
 ) -> None:
     """It saves, says where it is, exits with 3, and goes on from there."""
     folder = tmp_path / "run"
+    before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patched:
         at(patched, owner, name, call, ask)
         result = run(suite, folder)
     assert result.exit_code == 3
     assert told in result.stdout
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     assert run(suite, folder).exit_code == 0
     assert same(folder, unbroken)
 
@@ -155,3 +159,16 @@ def test_a_changed_option_must_be_allowed(suite: Path, tmp_path: Path) -> None:
     wrong = run(suite, folder, "--allow-change", "batch_size")
     assert wrong.exit_code == 2
     assert "unknown option to change in a run that goes on 'batch_size'" in wrong.stderr
+
+
+def test_progress_is_kept_as_it_was() -> None:
+    """Training goes on while a thread writes it, and what is read back is equal."""
+    progress = Progress(EarlyStopping(3), seconds={"training": 1.0}, lowest={"a": 0.5})
+    kept = progress.state()
+    assert Progress.of(json.loads(json.dumps(kept))) == progress
+    progress.seconds["training"] += 1
+    progress.lowest["a"] = 0.1
+    progress.stopping.update(0, 0.3)
+    assert Progress.of(kept) == Progress(
+        EarlyStopping(3), seconds={"training": 1.0}, lowest={"a": 0.5}
+    )
