@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from mtlplug.data.sources import Source
     from mtlplug.data.tokens import Encode, Encoded
 
+CONTRACT = 1
+"""Version of what this module and `mtlplug.heads`, `ragged` and `schemes` promise to formats.
+
+It is raised when a format that worked no longer would."""
+
+OLDEST_CONTRACT = 1
+"""The oldest version that formats may be built for. It follows `CONTRACT` one release later, in
+which formats built for older ones work and are warned of."""
+
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
 
@@ -103,6 +112,7 @@ class TaskFormat(ABC):
         columns: the columns `features` reads from a row; a suite maps a dataset's own names.
         options: names and defaults of what a task may set in its suite.
         version: raise it when `features` changes, so that stored features are built anew.
+        contract: the version of the contract (`CONTRACT`) that the format was written for.
     """
 
     code: str
@@ -111,6 +121,7 @@ class TaskFormat(ABC):
     columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
     version: int = 1
+    contract: int = 1
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """Learn from the training rows what must be known before features can be made.
