@@ -135,7 +135,7 @@ def _load(
             "mtlplug_task_formats",
             [other for other in manager.get_plugins() if other is not module],
         )
-        formats = tuple(_checked(item) for items in hook() for item in items)
+        formats = tuple(checked_format(item) for items in hook() for item in items)
         hooks = sorted(caller.name for caller in manager.get_hookcallers(module) or ())
     except Exception as error:  # whatever a plugin raises is the plugin's fault, not ours
         if manager.get_plugin(name) is not None:
@@ -158,7 +158,7 @@ def _remedy(plugin: Plugin, error: Exception) -> str:
     return f"upgrade or uninstall {plugin.distribution}, or switch it off with -p {_no(plugin)}"
 
 
-def _checked(item: Any) -> TaskFormat:
+def checked_format(item: Any) -> TaskFormat:
     if not isinstance(item, TaskFormat):
         raise TypeError(
             f"mtlplug_task_formats returned {type(item).__name__}, not a TaskFormat instance"
