@@ -51,6 +51,13 @@ class Plugin:
     remedy: str = ""
     off: str = ""
 
+    @property
+    def status(self) -> str:
+        """What users are told: "ok", or why it is not."""
+        if self.off:
+            return self.off
+        return f"broken: {self.error}; {self.remedy}" if self.error else "ok"
+
 
 @dataclass(frozen=True)
 class Plugins:

@@ -83,7 +83,7 @@ def sources() -> list[tuple[EntryPoint, str]]:
         mine = names_of(point)
         reason = ""
         if mine & off:
-            reason = f"off by -p no:{min(mine & off, key=len)}"
+            reason = f"off: -p no:{min(mine & off, key=len)}"
         elif only is not None and point in points and not mine & (only | on):
             reason = f"off: not named in {AUTOLOAD}"
         found.append((point, reason))

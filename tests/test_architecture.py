@@ -48,7 +48,7 @@ ROOMS = (
     {"mtlplug.listing"},
     {"mtlplug.training"},
     {"mtlplug.bench", "mtlplug.doctor"},
-    {"mtlplug.study", "mtlplug.testing"},
+    {"mtlplug.study", "mtlplug.testing", "mtlplug.scaffold"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

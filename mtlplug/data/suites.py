@@ -42,7 +42,7 @@ A split is a path, or a table with the settings of `mtlplug.data.sources.Source`
 but `path`, `url`, `sha256`, `split` and `part` may also stand at the task and is then for all its
 splits. A file with `extends = "NAME_OR_TOML"` is laid over that suite (`mtlplug.data.layers`), and
 `drop = ["TASK"]` leaves tasks of that suite out. Paths start from --data, else from the file that
-was named, also those of the extended suite.
+was named, also those of the extended suite; only the demo brings its own data.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ import mtlplug.suites
 from mtlplug.data.layers import layered
 from mtlplug.data.paths import local_path
 from mtlplug.data.tables import check_name, did_you_mean
-from mtlplug.data.tasks import ROLES, task_from_table
+from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Task, TaskFormat
 
@@ -146,7 +146,17 @@ def load_suite(
         MtlplugError: there is no such suite, or it says something that is unknown or wrong.
     """
     path = _find(name_or_path)
-    table = layered(path, _parsed, _extended)
+    demos: set[Path] = set()
+
+    def find(name: str, path: Path) -> Path:
+        found = _extended(name, path)
+        demos.update({found} if name == DEMO else ())
+        return found
+
+    def parse(path: Path) -> dict[str, Any]:
+        return _placed(_parsed(path), path.parent) if path in demos else _parsed(path)
+
+    table = layered(path, parse, find)
     base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
     if not base.is_dir():
         raise MtlplugError(f"data folder {base} does not exist; give another with --data")
@@ -193,10 +203,17 @@ def _find(name: str) -> Path:
 
 def _extended(name: str, path: Path) -> Path:
     """The file of the suite that `path` extends; relative paths start from the latter's folder."""
-    if name == DEMO:
-        raise MtlplugError(f"{path} extends '{DEMO}', which brings its own data; extend another")
     beside = path.parent / local_path(name, f"{path}: extends")
-    return beside if name not in known_suites() and beside.is_file() else _find(name)
+    ours = name in (DEMO, *known_suites())
+    return beside if not ours and beside.is_file() else _find(name)
+
+
+def _placed(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The demo's table with paths of its own folder: it brings its own data, and its encoder."""
+    for task in table["tasks"].values():
+        task.update({split: str(folder / task[split]) for split in SPLITS if split in task})
+    table["defaults"]["model"] = str(folder / table["defaults"]["model"])
+    return table
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from suite_helpers import FORMATS, fault, load
 
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
+from mtlplug.plugin_manager import load_plugins
 
 BELOW = """
 title = "below"
@@ -112,11 +113,23 @@ def test_builtin_by_name(tmp_path: Path) -> None:
     assert suite.tasks["cola"].sources["train"].path == tmp_path / "C/cola/train.tsv.gz"
 
 
+def test_the_demo_brings_its_own_data(tmp_path: Path) -> None:
+    """A suite over the demo has its tasks and encoder, wherever its own data is."""
+    text = 'extends = "demo"\n[tasks.own]\nformat = "C"\ntrain = "mine.tsv"'
+    (tmp_path / "over.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    formats = load_plugins().formats
+    suite = load_suite(str(tmp_path / "over.toml"), formats, tmp_path / "data")
+    assert suite.tasks["own"].sources["train"].path == tmp_path / "data" / "mine.tsv"
+    assert next(iter(suite.tasks["people"].sources["train"].rows()))["tokens"]
+    assert (Path(suite.defaults["model"]) / "config.json").exists()
+    assert load_suite("demo", formats).defaults["model"] == "model"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('extends = "mine.toml"', "extends itself"),
-        ('extends = "demo"', "brings its own data"),
         ('extends = "nothing"', "unknown suite 'nothing'"),
         ('extends = "below.toml"\ndrop = ["nerr"]', "drops 'nerr', which is no task"),
         ('extends = "below.toml"\ndrop = ["nerr"]', "(did you mean 'ner'?)"),

@@ -1,0 +1,1 @@
+"""A distribution with a task format to start from: `mtlplug plugins new`."""
