@@ -168,7 +168,7 @@ def plugins(context: click.Context, as_json: bool) -> None:
 
 @plugins.command("check", context_settings=CONTEXT)
 @click.argument("name")
-@click.option("--suite", metavar="NAME_OR_TOML", help="Where its rows come from. [a plugin's, demo]")
+@click.option("--suite", metavar="NAME_OR_TOML", help="Where rows come from. [a plugin's, demo]")
 @click.option("--task", help="Of the suite. [the first one of the format]")
 @click.option("--data", type=PATH, help="Folder the suite's relative paths start from.")
 @click.option("--best", default=100.0, show_default=True, help="Headline when all is right.")

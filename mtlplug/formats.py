@@ -78,7 +78,7 @@ class Row(dict[str, Any]):
         return found
 
 
-def _number(value: Any, kind: type) -> Any:
+def _number(value: Any, kind: Any) -> Any:
     """A finite number of this kind, from a number or its text; None for anything else."""
     if type(value) is kind:
         return value if math.isfinite(value) else None

@@ -19,7 +19,7 @@ from mtlplug.formats import CONTRACT
 from mtlplug.plugin_manager import Plugins, load_plugins
 
 FILES = {
-    "pyproject.toml": "pyproject.toml",
+    "pyproject.toml.txt": "pyproject.toml",
     "README.md": "README.md",
     "format.py.txt": "$module/__init__.py",
     "suite.toml": "$module/$name.toml",

@@ -20,8 +20,10 @@ from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.listing import new_console
 from mtlplug.plugin_manager import Plugins, load_plugins
-from mtlplug.testing.contract import FormatContract
+from mtlplug.testing import FormatContract
 from mtlplug.testing.failures import ContractError, sentence
+from mtlplug.testing.feature_tests import FeatureTests
+from mtlplug.testing.score_tests import ScoreTests
 
 ROWS = 8
 """Rows that are checked: few enough to be learnt by heart."""
@@ -75,7 +77,7 @@ def run_contract(contract: type[FormatContract]) -> Iterator[Check]:
     """Run the inherited tests one after the other, without pytest."""
     contract.setup_class()
     try:
-        for test, function in vars(FormatContract).items():
+        for test, function in (vars(FeatureTests) | vars(ScoreTests)).items():
             if test.startswith("test_"):
                 yield _checked(contract(), test, str(function.__doc__))
     finally:
@@ -112,7 +114,9 @@ def _formats(name: str, plugins: Plugins) -> list[TaskFormat]:
         return [plugins.formats[name]]
     named = [each for each in plugins.plugins if name in (each.name, each.distribution)]
     if not named:
-        raise unknown("format or plugin", name, [*plugins.formats, *(p.name for p in plugins.plugins)])
+        raise unknown(
+            "format or plugin", name, [*plugins.formats, *(p.name for p in plugins.plugins)]
+        )
     codes = [code for each in named for code in each.formats]
     if not codes:
         raise MtlplugError(f"plugin '{name}' brings no format; its status is: {named[0].status}")

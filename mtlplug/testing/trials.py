@@ -1,4 +1,4 @@
-"""What takes training: a few rows learnt by heart, two ranks against one, and a run gone on with."""
+"""What takes training: rows learnt by heart, two ranks against one, a run that is gone on with."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def learn_by_heart(specimen: Specimen, best: float) -> Learnt:
     while steps < STEPS:
         for _ in range(STEPS_BETWEEN):
             optimizer.zero_grad()
-            model(batch).loss.backward()  # type: ignore[no-untyped-call]
+            model(batch).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         steps += STEPS_BETWEEN
@@ -115,7 +115,7 @@ def check_resume(specimen: Specimen) -> None:
     specimen.task()  # writes the rows
     suite = specimen.folder / "suite.toml"
     table = {**specimen.table, "format": specimen.format.code}
-    table |= {split: f"{NAME}.jsonl" for split in (TRAIN, "valid")}
+    table |= dict.fromkeys((TRAIN, "valid"), f"{NAME}.jsonl")
     suite.write_text(f"[tasks.{NAME}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in table.items()))
     options = {
         "groups": NAME, "suite": str(suite), "model": str(specimen.encoder_folder),
@@ -140,7 +140,7 @@ def check_resume(specimen: Specimen) -> None:
     different = [name for name, value in theirs.items() if not torch.equal(value, ours[name])]
     require(
         not different,
-        f"a run killed after 2 steps and started again ends with another '{min(different, default='')}'",
+        f"killed after 2 steps and started again, a run ends with another {different[:1]}",
         "keep all that a head remembers in parameters and buffers (register_buffer), and draw "
         "random numbers from torch's own generator: those are saved",
     )
