@@ -8,7 +8,8 @@
         task = {"labels": ["no", "yes"], "options": {"stride": 8}}    # as in a suite; may be empty
         rows = [{"text": "a film to remember", "label": "yes"}, ...]
 
-What else it can be given is in `mtlplug.testing.base.Contract`. pytest collects the tests that the class inherits; `mtlplug plugins check` runs the same ones.
+What else it can be given is in `mtlplug.testing.base.Contract`. pytest collects the tests that the
+class inherits; `mtlplug plugins check` runs the same ones.
 """
 
 from mtlplug.testing.failures import ContractError

@@ -32,6 +32,9 @@ from mtlplug.training.engine import Engine
 STEPS, STEPS_BETWEEN, RATE = 400, 20, 5e-3
 """Of learning by heart: most steps, steps between two looks at the metrics, learning rate."""
 
+LITTLE = 1e-4
+"""Loss of every feature under which nothing is left to learn."""
+
 
 @dataclass(frozen=True)
 class Learnt:
@@ -68,7 +71,7 @@ def learn_by_heart(specimen: Specimen, best: float) -> Learnt:
         steps += STEPS_BETWEEN
         after = outcome(model, data)
         metrics = scored(data, after)
-        if metrics[headline(data)] >= best:
+        if metrics[headline(data)] >= best or max(after.losses) < LITTLE:
             break
     return Learnt(before, after, metrics, steps)
 
