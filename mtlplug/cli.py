@@ -16,6 +16,7 @@ from mtlplug.options import (
     CONTEXT,
     PATH,
     finetune_options,
+    plugin_option,
     shown_errors,
     step_options,
     study_options,
@@ -24,9 +25,26 @@ from mtlplug.options import (
 )
 
 
-@click.group(context_settings=CONTEXT)
+class WithPlugins(click.Group):
+    """Our commands, then those of plugins, which are loaded only where we have none of a name."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of this name."""
+        return super().get_command(ctx, name) or _command_of_plugin(name)
+
+
+@shown_errors
+def _command_of_plugin(name: str) -> click.Command | None:
+    from mtlplug.plugin_manager import load_plugins
+
+    found: click.Command | None = load_plugins().registry.of("command", main.commands).get(name)
+    return found
+
+
+@click.group(cls=WithPlugins, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="mtlplug")
 @click.option("--local-rank", type=int, hidden=True, expose_value=False)
+@plugin_option
 def main() -> None:
     """Multi-task pre-finetuning of shared text encoders."""
 
@@ -46,7 +64,15 @@ main.add_command(data)
 @click.option("--warmup-ratio", type=float, help="Share of steps the rate rises over. [0]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
 @click.option("--gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
+@click.option(
+    "--weighting",
+    metavar="NAME[:PARAMETER]",
+    help="How losses are weighted: none, log_num_labels, uncertainty, or a plugin's. [none]",
+)
 @click.option("--log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
+@click.option(
+    "--log-to", metavar="NAMES", help="Trackers by commas: tensorboard, wandb, mlflow, trackio."
+)
 @click.option("--save-minutes", type=float, help="Most minutes between checkpoints. [10]")
 @click.option("--keep-checkpoints", type=int, help="Newest checkpoints kept. [2]")
 @click.option("--hang-seconds", type=float, help="A rank that hangs so long ends the run. [120]")

@@ -73,7 +73,7 @@ def open_workspace(options: Mapping[str, Any]) -> Workspace:
     data = options.get("data")
     if data is not None and not data.is_dir():
         raise MtlplugError(f"data folder {data} does not exist; check --data")
-    suite = load_suite(name, plugins.formats, data)
+    suite = load_suite(name, plugins.formats, data, registry=plugins.registry)
     config = resolve(options, suite.defaults, f"suite '{suite.name}'")
     if not config.model:
         raise MtlplugError(

@@ -31,7 +31,7 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
-    {"mtlplug.plugin_sources"},
+    {"mtlplug.plugin_registry", "mtlplug.plugin_sources"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",

@@ -48,9 +48,10 @@ was named, also those of the extended suite; only the demo brings its own data.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ from mtlplug.data.tables import check_name, did_you_mean
 from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.plugin_registry import Registry
 
 DEMO = "demo"
 
@@ -132,8 +134,9 @@ def load_suite(
     formats: Mapping[str, TaskFormat],
     data_dir: Path | None = None,
     downloads: Path | None = None,
+    registry: Registry | None = None,
 ) -> Suite:
-    """Load a suite: `demo`, one that comes with mtlplug, or any TOML file.
+    """Load a suite: `demo`, one that comes with mtlplug or a plugin, or any TOML file.
 
     Args:
         name_or_path: name of a suite, or path of a file.
@@ -141,22 +144,26 @@ def load_suite(
         data_dir: folder that relative paths start from; the file's own where None. The demo
             suite brings its own data.
         downloads: folder of files that were fetched from a url; the usual one where None.
+        registry: what plugins bring.
 
     Raises:
         MtlplugError: there is no such suite, or it says something that is unknown or wrong.
     """
-    path = _find(name_or_path)
+    ours = dict.fromkeys([DEMO, *known_suites()])
+    brought = registry.of("suite", ours) if registry else {}
+    find = partial(_find, plugins={name: Path(brought[name]) for name in brought.keys() - ours})
+    path = find(name_or_path)
     demos: set[Path] = set()
 
-    def find(name: str, path: Path) -> Path:
-        found = _extended(name, path)
+    def extended(name: str, path: Path) -> Path:
+        found = _extended(name, path, find)
         demos.update({found} if name == DEMO else ())
         return found
 
-    def parse(path: Path) -> dict[str, Any]:
+    def parsed(path: Path) -> dict[str, Any]:
         return _placed(_parsed(path), path.parent) if path in demos else _parsed(path)
 
-    table = layered(path, parse, find)
+    table = layered(path, parsed, extended)
     base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
     if not base.is_dir():
         raise MtlplugError(f"data folder {base} does not exist; give another with --data")
@@ -186,26 +193,30 @@ def _builtin() -> Path:
     return Path(mtlplug.suites.__path__[0])
 
 
-def _find(name: str) -> Path:
+def _find(name: str, plugins: Mapping[str, Path]) -> Path:
     if name == DEMO:
         from mtlplug.demo.generate import demo_suite_path
 
         return demo_suite_path()
     if name in known_suites():
         return _builtin() / f"{name}.toml"
+    if name in plugins:
+        return plugins[name]
     path = local_path(name, "suite")
     if path.is_file():
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise MtlplugError(f"suite file {path} does not exist; give a TOML file with --suite")
-    raise MtlplugError(f"{unknown('suite', name, [DEMO, *known_suites()])}, or a TOML file")
+    raise MtlplugError(
+        f"{unknown('suite', name, [DEMO, *known_suites(), *plugins])}, or a TOML file"
+    )
 
 
-def _extended(name: str, path: Path) -> Path:
+def _extended(name: str, path: Path, find: Callable[[str], Path]) -> Path:
     """The file of the suite that `path` extends; relative paths start from the latter's folder."""
     beside = path.parent / local_path(name, f"{path}: extends")
     ours = name in (DEMO, *known_suites())
-    return beside if not ours and beside.is_file() else _find(name)
+    return beside if not ours and beside.is_file() else find(name)
 
 
 def _placed(table: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -116,8 +116,8 @@ class MultiTaskModel(nn.Module):
         wrong = [n for n in losses if n not in weighted or weighted[n].shape != losses[n].shape]
         if wrong:
             raise MtlplugError(
-                f"the loss weighting {type(self.weighting).__name__} gives no loss for each feature "
-                f"of task '{self.tasks[wrong[0]].name}'; it should give as many as it gets"
+                f"loss weighting {type(self.weighting).__name__} gives no loss for each feature of "
+                f"task '{self.tasks[wrong[0]].name}'; it should give as many as it gets"
             )
         return {number: weighted[number] for number in losses}
 

@@ -63,11 +63,11 @@ def new_plugin(name: str, output: Path | None) -> None:
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise MtlplugError(f"{folder} cannot be written ({error.strerror})") from None
-    code, suite = words["code"], f"{words['module']}/{name}.toml"
+    code = words["code"]
     click.echo(
         f"{folder} brings the task format {code}; next:\n"
         f"  cd {folder} && pip install -e '.[test]' && pytest\n"
-        f"  mtlplug run --suite {suite} --groups SL+{code}"
+        f"  mtlplug run --suite {name} --groups SL+{code}"
     )
 
 

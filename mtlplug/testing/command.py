@@ -6,7 +6,6 @@ import random
 import unittest
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import click
@@ -146,9 +145,6 @@ def _task(task_format: TaskFormat, plugins: Plugins, options: Mapping[str, Any])
 
 def _suites(plugins: Plugins, options: Mapping[str, Any]) -> Iterator[Suite]:
     """The suite that is named, else those of plugins and the demo."""
-    if options["suite"]:
-        yield load_suite(options["suite"], plugins.formats, options["data"])
-        return
-    for path in plugins.registry.of("suite", {}).values():
-        yield load_suite(str(Path(path)), plugins.formats, options["data"])
-    yield load_suite(DEMO, plugins.formats, None)
+    others = plugins.registry.of("suite", {})
+    for name in [options["suite"]] if options["suite"] else [*others, DEMO]:
+        yield load_suite(name, plugins.formats, options["data"], registry=plugins.registry)

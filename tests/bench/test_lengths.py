@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtlplug.batching.mixing import Members, Pool
@@ -49,11 +50,12 @@ def sizes_of(members: Members) -> list[list[int]]:
     return [TASKS[task][feature] for task, feature in places]
 
 
-def test_cost_without_padding(stores: list[FeatureStore]) -> None:
+def test_cost_without_padding(stores: list[FeatureStore], pool: Pool) -> None:
     """Tokens and pairs of all sequences, each by itself."""
     flat = [size for task in TASKS for sizes in task for size in sizes]
     expected = sum(flat) + 0.5 * sum(size**2 for size in flat)
-    assert Lengths(stores, MOST).cost(0.5) == expected
+    everything = pool.members(np.arange(len(pool)))
+    assert Lengths(stores, MOST).cost(everything, 0.5) == expected
 
 
 @pytest.mark.parametrize("way", PADDED)

@@ -198,7 +198,12 @@ def checked(task_format: TaskFormat, test: str) -> None:
         (Drops, "empty_texts", "lost without a word", "encode.count"),
         (Reduces, "losses_are_one_per_feature", "losses of shape ()", "one loss per feature"),
         (Mixes, "a_feature_scores_the_same_alone_and_packed", "has the loss", "use splits"),
-        (Misreads, "rows_learnt_by_heart_score_best", "rather than 100", "decode or metrics read scores"),
+        (
+            Misreads,
+            "rows_learnt_by_heart_score_best",
+            "rather than 100",
+            "decode or metrics read scores",
+        ),
         (Undefined, "one_answer", "'near' is nan", "return 0.0"),
         (WithIdle, "the_gradient_reaches_the_head", "'spare.weight'", "take part in the scores"),
         (WithForgets, "state_is_saved_without_pickle", "scores otherwise", "register_buffer"),
