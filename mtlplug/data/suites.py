@@ -197,7 +197,9 @@ def _find(name: str, plugins: Mapping[str, Path]) -> Path:
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise MtlplugError(f"suite file {path} does not exist; give a TOML file with --suite")
-    raise MtlplugError(f"{unknown('suite', name, [DEMO, *known_suites(), *plugins])}, or a TOML file")
+    raise MtlplugError(
+        f"{unknown('suite', name, [DEMO, *known_suites(), *plugins])}, or a TOML file"
+    )
 
 
 def _extended(name: str, path: Path, find: Callable[[str], Path]) -> Path:
