@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     console.print(data_table(data))
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
-    claim(folder, run, world, overwrite=config.overwrite)
-    with folder.in_need_of_room():
+    with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
         training.resume()
         with training.display:
             training.run()
@@ -162,16 +162,27 @@ def smallest_read(data: TaskData) -> int:
     return int(counts_N[counts_N > 0].min()) if (counts_N > 0).any() else 1
 
 
-def claim(folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool) -> None:
-    """Rank 0 makes the folder ours; what is wrong with it is said by all ranks alike."""
-    problem = None
-    if world.main:
-        try:
-            folder.claim(run, overwrite=overwrite)
-        except MtlplugError as error:
-            problem = str(error)
-    if problem := world.broadcast(problem):
-        raise MtlplugError(problem)
+@contextmanager
+def claimed(
+    folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool
+) -> Iterator[None]:
+    """Rank 0 makes the folder ours and holds it; what is wrong is said by all ranks alike."""
+    with ExitStack() as stack:
+        problem = None
+        if world.main:
+            try:
+                stack.enter_context(folder.held())
+                folder.claim(run, overwrite=overwrite)
+            except MtlplugError as error:
+                problem = str(error)
+        if problem := world.broadcast(problem):
+            raise MtlplugError(problem)
+        check_shared(folder, world)
+        yield
+
+
+def check_shared(folder: RunFolder, world: World) -> None:
+    """Refuse a folder that rank 0 has written to and another rank does not see."""
     if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
         raise MtlplugError(
             f"output folder {folder.path} is not the same on all hosts; "
