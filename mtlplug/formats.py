@@ -103,6 +103,10 @@ class TaskFormat(ABC):
         columns: the columns `features` reads from a row; a suite maps a dataset's own names.
         options: names and defaults of what a task may set in its suite.
         version: raise it when `features` changes, so that stored features are built anew.
+        independent_rows: whether the features of a row depend on no other row, so that pieces
+            of a long split may be given to `features` in several processes. What is counted
+            across rows goes through `Encode.count_repeated`; rows are numbered from
+            `Encode.first_row` on.
     """
 
     code: str
@@ -111,6 +115,7 @@ class TaskFormat(ABC):
     columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
     version: int = 1
+    independent_rows: bool = False
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """Learn from the training rows what must be known before features can be made.

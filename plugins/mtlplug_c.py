@@ -47,6 +47,7 @@ class Classification(TaskFormat):
     title = "classification"
     headline = "accuracy"
     columns = ("text", "text_pair", "label")
+    independent_rows = True
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """The label names, sorted (numbers by value), unless the suite names them."""

@@ -66,6 +66,7 @@ class QuestionAnswering(TaskFormat):
     title = "question answering"
     headline = "f1"
     columns = ("id", "question", "context", "answers")
+    independent_rows = True
     options: Mapping[str, Any] = {
         "max_length": 384,
         "stride": 128,
@@ -207,8 +208,7 @@ def _any_span(
 
 
 def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
-    ids: set[str] = set()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, encode.first_row):
         question, context = row.get("question"), row.get("context")
         if not isinstance(question, str) or not isinstance(context, str):
             raise MtlplugError(
@@ -217,9 +217,7 @@ def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
             )
         answers = _answers(row, encode)
         name = str(number if row.get("id") is None else row["id"])
-        if name in ids:
-            encode.count("ids more than once")
-        ids.add(name)
+        encode.count_repeated("ids more than once", name)
         span = _span(context, answers, encode) if answers else NO_ANSWER
         golds = [text for text, _ in answers]
         yield Question(number, name, question.lstrip(), context, golds, span)

@@ -42,6 +42,7 @@ class SequenceLabelling(TaskFormat):
     title = "sequence labelling"
     headline = "f1"
     columns = ("tokens", "tags")
+    independent_rows = True
     options: Mapping[str, Any] = {"label_all_tokens": False}
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
