@@ -12,9 +12,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from mtlplug.batching.loader import Loader
+from mtlplug.batching.mixes import mixed_pool
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.config import RunConfig
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
@@ -23,6 +23,7 @@ from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.model.weighting import Make
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
@@ -102,7 +103,7 @@ def prepare_training(
 ) -> Training:
     """Model, engine, mix and evaluation."""
     config = workspace.config
-    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     # Ranks draw their dropout from generators of their own.
     torch.manual_seed(config.seed * 1_000_003 + world.rank)
     return Training(
@@ -122,17 +123,19 @@ def prepare_training(
 
 
 def prepare_steps(
-    config: RunConfig,
+    workspace: Workspace,
     data: Sequence[TaskData],
     encoder: Encoder,
     deepspeed_config: Mapping[str, Any],
     world: World,
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
+    config = workspace.config
     pair_cost = encoder_flops(encoder).pair_cost
-    model = new_model(encoder, data, config.seed)
+    model = new_model(encoder, data, config.seed, workspace.weighting)
     stores = [each.stores[TRAIN] for each in data]
-    pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
+    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
     packer = Packer(
@@ -145,14 +148,18 @@ def prepare_steps(
     return engine, pool, Loader(packer, world, engine.in_step)
 
 
-def new_model(encoder: Encoder, data: Sequence[TaskData], seed: int) -> MultiTaskModel:
+def new_model(
+    encoder: Encoder, data: Sequence[TaskData], seed: int, weighting: Make | None = None
+) -> MultiTaskModel:
     """The encoder with new heads, the same on every rank."""
     torch.manual_seed(seed)
+    tasks = [each.task for each in data]
     return MultiTaskModel(
         encoder,
-        [each.task for each in data],
+        tasks,
         [each.format for each in data],
         [smallest_read(each) for each in data],
+        weighting(tasks) if weighting else None,
     )
 
 
@@ -199,7 +206,7 @@ def finish(
     if world.main:
         if not training.only_scores:
             encoder = Encoder.from_pretrained(workspace.config.model)
-            model = new_model(encoder, data, workspace.config.seed)
+            model = new_model(encoder, data, workspace.config.seed, workspace.weighting)
             load_weights(model, training.checkpoints.find(str(training.progress.best_at)))
             save_result(model, workspace, folder)
         folder.write("report.json", report)

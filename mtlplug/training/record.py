@@ -22,6 +22,7 @@ FREE_TO_CHANGE = (
     "cache",
     "overwrite",
     "log_every",
+    "log_to",
     "keep_checkpoints",
     "save_minutes",
     "hang_seconds",
