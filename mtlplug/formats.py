@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from mtlplug.data.sources import Source
     from mtlplug.data.tokens import Encode, Encoded
 
+LENDS = ("input_embeddings",)
+"""Parameters of the encoder that a format may borrow. `input_embeddings`: the vocabulary's, (V, E),
+E being D in all families but those that factorise them (ALBERT, small ELECTRA)."""
+
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
 
@@ -103,6 +107,9 @@ class TaskFormat(ABC):
         columns: the columns `features` reads from a row; a suite maps a dataset's own names.
         options: names and defaults of what a task may set in its suite.
         version: raise it when `features` changes, so that stored features are built anew.
+        borrows: parameters of the encoder, out of `LENDS`, that its heads compute with beside
+            their own. A head gets them by name at every call, and keeps none of them: they are
+            trained, saved and counted once, as the encoder's.
     """
 
     code: str
@@ -111,6 +118,7 @@ class TaskFormat(ABC):
     columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
     version: int = 1
+    borrows: tuple[str, ...] = ()
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """Learn from the training rows what must be known before features can be made.
@@ -135,6 +143,7 @@ class TaskFormat(ABC):
     def head(self, task: Task, hidden_size: int) -> nn.Module:
         """A new head: a module called as `head(rows_RD, splits)` which returns scores.
 
+        One that borrows is called as `head(rows_RD, splits, input_embeddings=weights_VE)`.
         Scores are a tensor or a (nested) tuple, list or dict of tensors. Every parameter must
         take part in them, whatever the rows.
         """

@@ -15,8 +15,8 @@ from typing import Any
 import pluggy
 
 from mtlplug import hookspecs
-from mtlplug.errors import MtlplugError
-from mtlplug.formats import TaskFormat
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import LENDS, TaskFormat
 
 GROUP = "mtlplug"
 """The entry-point group of built-in and third-party plugins alike."""
@@ -141,6 +141,8 @@ def _checked(item: Any) -> TaskFormat:
             raise TypeError(f"format {type(item).__name__} has no '{name}'")
     if not item.code.isidentifier():
         raise TypeError(f"format code '{item.code}' is no plain name of letters, digits and '_'")
+    for name in set(item.borrows) - set(LENDS):
+        raise unknown("parameter for a head to borrow", name, LENDS)
     return item
 
 
