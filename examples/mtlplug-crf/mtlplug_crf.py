@@ -36,7 +36,8 @@ class ConditionalRandomField(SequenceLabelling):
         wrong_RK = counted_R[:, None] & (labels_RK != targets[:, None])
         gold_B = log_partition(emissions_RK.masked_fill(wrong_RK, -torch.inf), transitions, splits)
         all_B = log_partition(emissions_RK, transitions, splits)
-        return (all_B - gold_B) / sum_per_feature(counted_R.float(), splits).clamp(min=1)
+        words_B = sum_per_feature(counted_R.float(), splits)
+        return (all_B - gold_B).where(words_B > 0, 0.0) / words_B.clamp(min=1)
 
     def decode(self, task, scores, splits):
         """The names of the best path's labels."""

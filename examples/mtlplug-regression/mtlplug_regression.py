@@ -1,5 +1,7 @@
 """REG: a number for a text or a pair of texts, as in STS-B (Cer et al., 2017)."""
 
+from itertools import tee
+
 from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import mse_loss
 
@@ -17,8 +19,8 @@ class Regression(TaskFormat):
 
     def features(self, task, rows, encode):
         """Read the first token; the target is the score."""
-        rows = list(rows)
-        texts = ((row["text"], row.get("text_pair")) for row in rows)
+        rows, given = tee(rows)
+        texts = ((row["text"], row.get("text_pair")) for row in given)
         for row, encoded in zip(rows, encode.texts(texts), strict=True):
             try:
                 score = float(row["score"])
