@@ -31,6 +31,7 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
+    {"mtlplug.plugin_sources"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
@@ -47,7 +48,7 @@ ROOMS = (
     {"mtlplug.listing"},
     {"mtlplug.training"},
     {"mtlplug.bench", "mtlplug.doctor"},
-    {"mtlplug.study"},
+    {"mtlplug.study", "mtlplug.testing"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

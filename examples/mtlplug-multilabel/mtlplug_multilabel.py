@@ -30,9 +30,9 @@ class MultiLabel(TaskFormat):
 
     def features(self, task, rows, encode):
         """Read the first token; the target is 1 for each label that is given, else 0."""
-        kept, given = tee(rows)
-        encodings = encode.texts((row["text"], row.get("text_pair")) for row in given)
-        for row, encoded in zip(kept, encodings, strict=True):
+        rows, given = tee(rows)
+        texts = ((row.value("text", str), row.value("text_pair", str, None)) for row in given)
+        for row, encoded in zip(rows, encode.texts(texts), strict=True):
             labels = _labels(task, row)
             if more := set(labels) - set(task.labels):
                 encode.count("labels not in training", len(more))

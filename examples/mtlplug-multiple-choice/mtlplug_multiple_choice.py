@@ -74,21 +74,19 @@ def _answer(row):
 def _usable(task, rows, encode):
     """Context, choices and number of the right one of each row that has an answer."""
     for row in rows:
-        answer, context, choices = _answer(row), row.get("context"), row.get("choices")
+        answer, context = _answer(row), row.value("context", str)
+        choices = row.value("choices", list, None)
+        if choices is None:
+            choices = [row.value(name, str) for name in NUMBERED if row.get(name) is not None]
+        if not all(isinstance(choice, str) for choice in choices):
+            raise MtlplugError(f"{row.where}: column 'choices' must be a list of texts")
+        names = task.labels[: len(choices)]
         if not answer:
             encode.count("rows without answer")
-            continue
-        if choices is None:
-            choices = [row[name] for name in NUMBERED if row.get(name) is not None]
-        if not all(isinstance(text, str) for text in [context, *choices]):
-            raise MtlplugError(
-                f"{row.where}: columns 'context' and 'choices', or 'choice1' and so on, must be "
-                "texts; name the file's own columns in the suite"
-            )
-        if answer not in task.labels[: len(choices)]:
-            known = task.labels[: len(choices)]
-            raise MtlplugError(f"{row.where}: {unknown('answer', answer, known)}")
-        yield context, choices, task.labels.index(answer)
+        elif answer in names:
+            yield context, choices, names.index(answer)
+        else:
+            raise MtlplugError(f"{row.where}: {unknown('answer', answer, names)}")
 
 
 @mtlplug.hookimpl

@@ -6,7 +6,6 @@ from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import mse_loss
 
 import mtlplug
-from mtlplug.errors import MtlplugError
 from mtlplug.formats import Feature, TaskFormat
 from mtlplug.heads import SequenceHead
 
@@ -20,12 +19,9 @@ class Regression(TaskFormat):
     def features(self, task, rows, encode):
         """Read the first token; the target is the score."""
         rows, given = tee(rows)
-        texts = ((row["text"], row.get("text_pair")) for row in given)
+        texts = ((row.value("text", str), row.value("text_pair", str, None)) for row in given)
         for row, encoded in zip(rows, encode.texts(texts), strict=True):
-            try:
-                score = float(row["score"])
-            except (TypeError, ValueError):
-                raise MtlplugError(f"{row.where}: score {row['score']!r} is no number") from None
+            score = row.value("score", float)
             yield Feature((encoded,), reads=[0], target=[score], reference=score)
 
     def head(self, task, hidden_size):

@@ -27,27 +27,27 @@ class SpanPair(TaskFormat):
 
     def prepare(self, task, rows):
         """The names of the labels, sorted, unless the suite has them."""
-        return {} if task.labels else {"labels": sorted({_checked(row) for row in rows})}
+        return {} if task.labels else {"labels": sorted({_read(row)[-1] for row in rows})}
 
     def features(self, task, rows, encode):
         """Read the first token of the pair and of each span."""
-        kept, given = tee(rows)
-        encodings = encode.texts((row["text"], row["text_pair"]) for row in given)
-        for row, encoded in zip(kept, encodings, strict=True):
-            label = _checked(row)
+        rows, given = tee(rows)
+        encodings = encode.texts(_read(row)[0] for row in given)
+        for row, encoded in zip(rows, encodings, strict=True):
+            _, spans, label = _read(row)
             if label not in task.labels:
                 raise MtlplugError(f"{row.where}: {unknown('label', label, task.labels)}")
-            reads = [0]
             tokens = list(zip(encoded.segments, encoded.offsets, strict=True))
-            for text, (start, end) in enumerate(SPANS):
-                inside = [
-                    position
-                    for position, (segment, (first, last)) in enumerate(tokens)
-                    if segment == text and first < row[end] and last > row[start]
-                ]
-                if not inside:
+            reads = [0]
+            for text, (start, end) in enumerate(spans):
+                inside = (
+                    place
+                    for place, (segment, (first, last)) in enumerate(tokens)
+                    if segment == text and first < end and last > start
+                )
+                reads.append(next(inside, 0))
+                if not reads[-1]:
                     encode.count("spans cut")
-                reads.append(inside[0] if inside else 0)
             yield Feature((encoded,), reads, [task.labels.index(label)], label)
 
     def head(self, task, hidden_size):
@@ -80,16 +80,16 @@ class Rows(nn.Module):
         return self.linear(rows_RD.view(len(splits), -1), splits)
 
 
-def _checked(row):
-    """The label of a row whose spans lie in its texts."""
-    for text, (start, end) in zip(("text", "text_pair"), SPANS, strict=True):
-        value, span = row.get(text), (row.get(start), row.get(end))
-        if not isinstance(value, str) or not all(isinstance(place, int) for place in span):
-            names = f"'{text}', '{start}' and '{end}'"
-            raise MtlplugError(f"{row.where}: columns {names} must be a text and two whole numbers")
-        if not 0 <= span[0] < span[1] <= len(value):
-            raise MtlplugError(f"{row.where}: span {span[0]} to {span[1]} lies not in '{text}'")
-    return str(row["label"])
+def _read(row):
+    """The texts of a row, the spans in them, and its label."""
+    texts, spans = (row.value("text", str), row.value("text_pair", str)), []
+    for text, (start, end) in zip(texts, SPANS, strict=True):
+        spans.append((row.value(start, int), row.value(end, int)))
+        if not 0 <= spans[-1][0] < spans[-1][1] <= len(text):
+            raise MtlplugError(f"{row.where}: {start} to {end} is {spans[-1]}, no part of {text!r}")
+    if not isinstance(row.get("label"), str | int):
+        raise MtlplugError(f"{row.where}: label {row.get('label')!r} is neither text nor number")
+    return texts, spans, str(row["label"])
 
 
 @mtlplug.hookimpl

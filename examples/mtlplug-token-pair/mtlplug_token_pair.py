@@ -126,14 +126,15 @@ def _with_one(rows_RL):
 
 def _words(row):
     """Token, head and relation of each word; ranges (3-4) and empty nodes (5.1) are no words."""
-    fields = [row.get(name) for name in DependencyParsing.columns]
-    if not all(isinstance(field, list) for field in fields):
-        names = ", ".join(DependencyParsing.columns)
-        raise MtlplugError(f"{row.where}: columns {names} must be lists; name them in the suite")
+    fields = [row.value(name, list) for name in DependencyParsing.columns]
+    if len({len(field) for field in fields}) > 1:
+        raise MtlplugError(f"{row.where}: columns {DependencyParsing.columns} differ in length")
     for number, token, head, name in zip(*fields, strict=True):
+        if not all(isinstance(value, str) for value in (number, token, head, name)):
+            raise MtlplugError(f"{row.where}: {[number, token, head, name]} are not all texts")
         if number.isdecimal():
-            if not head.isdecimal():
-                raise MtlplugError(f"{row.where}: word {number} has the head '{head}', no number")
+            if not head.isdecimal() or int(head) > len(fields[0]):
+                raise MtlplugError(f"{row.where}: word {number} has the head {head!r}, no word")
             yield token, int(head), name
 
 
