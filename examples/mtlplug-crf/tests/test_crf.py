@@ -1,6 +1,6 @@
-"""The conditional random field against all paths, one by one."""
+"""The conditional random field: the contract, and all paths counted one by one."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -8,9 +8,27 @@ from mtlplug_crf import Chain, ConditionalRandomField, best_path, log_partition
 
 from mtlplug.formats import IGNORE, Task
 from mtlplug.ragged import Splits, split
+from mtlplug.testing import FormatContract
 
 SIZES, LABELS = (4, 1, 0, 3), 3
 FORMAT = ConditionalRandomField()
+
+
+class TestConditionalRandomField(FormatContract):
+    """Sentences of three to seven words; under ZeRO-3 parameters of a head go out with scores."""
+
+    format = FORMAT
+    stages = ("2", "3")
+    rows = [
+        {"tokens": text.split(), "tags": tags.split()}
+        for text, tags in [
+            ("Ada Byron lives in London .", "B-PER I-PER O O B-LOC O"),
+            ("the train to Paris leaves Rome today", "O O O B-LOC O B-LOC O"),
+            ("Marie Curie met Ada", "B-PER I-PER O B-PER"),
+            ("nobody was there", "O O O"),
+        ]
+    ]
+    uncounted = [{"tokens": ["Rover"], "tags": ["B-DOG"]}]
 
 
 @pytest.fixture
@@ -25,7 +43,7 @@ def score(emissions_NK, moves_KK, start_K, end_K, path):
     """The score of one path by its definition."""
     total = start_K[path[0]] + end_K[path[-1]]
     total = total + sum(emissions_NK[place, label] for place, label in enumerate(path))
-    return total + sum(moves_KK[a, b] for a, b in zip(path, path[1:], strict=False))
+    return total + sum(moves_KK[a, b] for a, b in pairwise(path))
 
 
 def paths(chain, splits):
