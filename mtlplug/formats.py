@@ -38,6 +38,10 @@ OLDEST_CONTRACT = 1
 """The oldest version that formats may be built for. It follows `CONTRACT` one release later, in
 which formats built for older ones work and are warned of."""
 
+LENDS = ("input_embeddings",)
+"""Parameters of the encoder that a format may borrow. `input_embeddings`: the vocabulary's, (V, E),
+E being D in all families but those that factorise them (ALBERT, small ELECTRA)."""
+
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
 
@@ -157,6 +161,9 @@ class TaskFormat(ABC):
             of a long split may be given to `features` in several processes. What is counted
             across rows goes through `Encode.count_repeated`; rows are numbered from
             `Encode.first_row` on.
+        borrows: parameters of the encoder, out of `LENDS`, that its heads compute with beside
+            their own. A head gets them by name at every call, and keeps none of them: they are
+            trained, saved and counted once, as the encoder's.
         contract: the version of the contract (`CONTRACT`) that the format was written for.
     """
 
@@ -167,6 +174,7 @@ class TaskFormat(ABC):
     options: Mapping[str, Any] = {}
     version: int = 1
     independent_rows: bool = False
+    borrows: tuple[str, ...] = ()
     contract: int = 1
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
@@ -192,6 +200,7 @@ class TaskFormat(ABC):
     def head(self, task: Task, hidden_size: int) -> nn.Module:
         """A new head: a module called as `head(rows_RD, splits)` which returns scores.
 
+        One that borrows is called as `head(rows_RD, splits, input_embeddings=weights_VE)`.
         Scores are a tensor or a (nested) tuple, list or dict of tensors. Every parameter must
         take part in them, whatever the rows.
         """

@@ -220,9 +220,10 @@ class FormatContract:
         """A rank without features of the task runs its head on zeros, in step with the others."""
         specimen = self.specimen
         count = int(min(filter(None, specimen.data.stores[TRAIN].read_counts_N.tolist()), default=1))
-        head = specimen.model(reads=count).heads[0]
+        model = specimen.model(reads=count)
+        lent = model.encoder.lent(self.format.borrows)
         with no_fault("on rows of zeros", "a head must take any rows, of one feature, too"):
-            scores = head(torch.zeros(count, 32), Splits.of([count]))
+            scores = model.heads[0](torch.zeros(count, 32), Splits.of([count]), **lent)
         require(
             any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(scores)),
             f"the head returns {type(scores).__name__}",
