@@ -46,6 +46,7 @@ ROOMS = (
     {"mtlplug.workspace"},
     {"mtlplug.listing"},
     {"mtlplug.training"},
+    {"mtlplug.inference"},
     {"mtlplug.bench", "mtlplug.doctor"},
     {"mtlplug.study"},
     {"mtlplug.cli"},

@@ -89,6 +89,7 @@ def describe_task(data: TaskData) -> dict[str, Any]:
     """A task as `run.json` shows it."""
     return {
         "format": data.task.format,
+        "format_version": data.format.version,
         "labels": list(data.task.labels),
         "options": dict(data.task.options),
         "metric": data.task.metric or data.format.headline,
