@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -167,10 +167,10 @@ class QuestionAnswering(TaskFormat):
         return found
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForQuestionAnswering` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForQuestionAnswering` with equal logits."""
         from transformers import AutoModelForQuestionAnswering
 
-        layers = {"qa_outputs": head.get_submodule("projection")}
+        layers = cast(TokenHead, head).stock_layers(encoder.config, "qa_outputs")
         return stock_model(AutoModelForQuestionAnswering, encoder, ("start", "end"), layers)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from seqeval.metrics import accuracy_score
 from seqeval.metrics.v1 import precision_recall_fscore_support
@@ -125,10 +125,10 @@ class SequenceLabelling(TaskFormat):
         )
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForTokenClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForTokenClassification` with equal logits."""
         from transformers import AutoModelForTokenClassification
 
-        layers = {"classifier": head.get_submodule("projection")}
+        layers = cast(TokenHead, head).stock_layers(encoder.config)
         return stock_model(AutoModelForTokenClassification, encoder, task.labels, layers)
 
 

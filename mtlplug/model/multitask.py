@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mtlplug.batching.micro_batch import MicroBatch, TaskRows
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
 from mtlplug.ragged import Splits
 
@@ -66,6 +67,9 @@ class MultiTaskModel(nn.Module):
             task_format.head(task, encoder.hidden_size)
             for task, task_format in zip(tasks, formats, strict=True)
         )
+        for part in self.heads.modules():
+            if isinstance(part, StockHead):
+                part.suit(encoder.model.config)
 
     def forward(self, batch: MicroBatch) -> Output:
         """Run the encoder once, then the heads in one fixed order.
