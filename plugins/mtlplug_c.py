@@ -95,6 +95,19 @@ class Classification(TaskFormat):
             "mcc": 100 * float(mcc),
         }
 
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """A row with some label; words become a text."""
+        values = {"text": " ".join(row["tokens"])} if "tokens" in row else {}
+        return Row({**values, **row, "label": task.labels[0]}, row.where)
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Tensor, splits: Splits
+    ) -> Any:
+        """The best label, its probability, and those of all labels."""
+        probabilities = dict(zip(task.labels, scores[0].softmax(-1).tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return {"label": label, "score": probabilities[label], "probabilities": probabilities}
+
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
     ) -> dict[str, dict[str, float]]:

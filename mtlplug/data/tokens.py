@@ -91,6 +91,7 @@ class Encode:
         self.max_length = max_length
         self.counts: Counter[str] = Counter()
         self._json: str = backend.to_str()
+        self._backends: dict[str, Tokenizer] = {}
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something dropped, cut or repaired, shown to the user per task."""
@@ -159,12 +160,16 @@ class Encode:
     def _backend(
         self, max_length: int | None, *, words: bool = False, **truncation: Any
     ) -> Tokenizer:
-        """A private copy of the Rust tokenizer with the truncation wanted."""
+        """A private copy of the Rust tokenizer with the truncation wanted, made once."""
+        key = f"{max_length} {words} {truncation}"
+        if key in self._backends:
+            return self._backends[key]
         backend = Tokenizer.from_str(_with_prefix_space(self._json) if words else self._json)
         backend.no_padding()
         backend.no_truncation()
         if max_length is not None:
             backend.enable_truncation(max_length, **truncation)
+        self._backends[key] = backend
         return backend
 
 
