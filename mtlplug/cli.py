@@ -191,6 +191,36 @@ def predict(folder: Path, file: Path, tasks: str, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT)
+@click.argument("folder", type=PATH, metavar="RUN")
+@click.option("--task", help="Write the stock model of this task.")
+@click.option("--all", "everything", is_flag=True, help="Of every task, each in TO/TASK.")
+@click.option("--encoder", is_flag=True, help="The encoder alone.")
+@click.option("--to", type=PATH, required=True, help="A new or empty folder.")
+@click.option("--onnx", is_flag=True, help="Write model.onnx too, checked against torch.")
+@shown_errors
+def export(folder: Path, **options: Any) -> None:
+    """Write models of a finished run that transformers opens without mtlplug.
+
+    With tokenizer, names of labels and model card; logits are equal to those of the run.
+    """
+    from mtlplug.inference.command import export as run_export
+
+    run_export(folder, **options)
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("folder", type=PATH)
+@click.option("--repo", required=True, metavar="ORG/NAME", help="Made where it is not there.")
+@click.option("--public", is_flag=True, help="For everybody to see. [private]")
+@shown_errors
+def push(folder: Path, repo: str, public: bool) -> None:
+    """Upload an exported folder to the Hugging Face hub, as the user who is logged in."""
+    from mtlplug.inference.push import push as run_push
+
+    click.echo(run_push(folder, repo, public=public))
+
+
+@main.command(context_settings=CONTEXT)
 @shown_errors
 def plugins() -> None:
     """List the installed plugins and the task formats they bring."""

@@ -1,4 +1,4 @@
-"""`mtlplug predict`: predictions for a file or standard input, as JSON lines or CoNLL."""
+"""What `mtlplug export` and `mtlplug predict` do, from options to files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,34 @@ from typing import IO, Any
 
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Row
+from mtlplug.inference.export import export_all, export_encoder, export_task
 from mtlplug.inference.inputs import LINES, kind_of, read_rows
 from mtlplug.inference.prediction import Predictor, Presented
 from mtlplug.inference.trained import open_run
 from mtlplug.listing import counted
+
+
+def export(
+    folder: Path, *, task: str | None, everything: bool, encoder: bool, to: Path, onnx: bool
+) -> None:
+    """Write one task of a run, all of them, or the encoder alone.
+
+    Raises:
+        MtlplugError: not one of the three was asked for, or see `mtlplug.inference.export`.
+    """
+    if (task is not None) + everything + encoder != 1:
+        raise MtlplugError("say what to export: one of --task NAME, --all and --encoder")
+    if encoder and onnx:
+        raise MtlplugError("--onnx is for models with a head; give --task NAME or --all")
+    run = open_run(folder, None if everything else [task] if task else [], device="cpu")
+    if encoder:
+        export_encoder(run, to)
+    elif everything:
+        export_all(run, to, onnx=onnx)
+    else:
+        export_task(run, str(task), to, onnx=onnx)
+    for part in [to / name for name in run.tasks] if everything else [to]:
+        print(f"saved in {part}")
 
 
 def predict(

@@ -166,7 +166,7 @@ def test_a_format_needs_nothing_more_to_predict(run: TrainedRun) -> None:
         assert list(run.predict("kinds", [{"text": "w1"}])) == [None]  # C drops it and counts
     with (
         patch.object(type(run.formats["kinds"]), "unlabelled", lambda self, task, row: row["x"]),
-        pytest.raises(MtlplugError, match="format C of task 'kinds' cannot use this row .*'x'"),
+        pytest.raises(MtlplugError, match=r"format C of task 'kinds' cannot use this row .*'x'"),
     ):
         list(run.predict("kinds", [{"text": "w1"}]))
 
