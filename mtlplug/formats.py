@@ -232,6 +232,32 @@ class TaskFormat(ABC):
     ) -> dict[str, float]:
         """Scores of a split, in percent where the field gives percent; holds `headline`."""
 
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """The row as `features` takes it, where its gold is not known. Optional.
+
+        Columns of the gold are filled with anything that `features` accepts, as targets and
+        reference are not looked at; columns that can be made of others are made (words of a
+        `text`). By default the row as it is.
+        """
+        return row
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Any, splits: Splits
+    ) -> Any:
+        """What a user is shown of the prediction for one row, JSON-like. Optional.
+
+        By default what `decode` gives: one prediction, or a list where there are several features.
+
+        Args:
+            task: prepared.
+            row: as `unlabelled` gave it.
+            features: all that `features` made of it, one or more, as they were encoded.
+            scores: of its features, float32 on the CPU, as for `decode`.
+            splits: how the rows read belong to its features.
+        """
+        predictions = self.decode(task, scores, splits)
+        return predictions[0] if len(predictions) == 1 else predictions
+
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
     ) -> dict[str, dict[str, float]]:

@@ -47,6 +47,7 @@ ROOMS = (
     {"mtlplug.workspace"},
     {"mtlplug.listing"},
     {"mtlplug.training"},
+    {"mtlplug.inference"},
     {"mtlplug.bench", "mtlplug.doctor"},
     {"mtlplug.study", "mtlplug.testing"},
     {"mtlplug.cli"},

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mtlplug.batching.micro_batch import MicroBatch, TaskRows
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.weighting import Unweighted
 from mtlplug.ragged import Splits
@@ -69,6 +70,9 @@ class MultiTaskModel(nn.Module):
             task_format.head(task, encoder.hidden_size)
             for task, task_format in zip(tasks, formats, strict=True)
         )
+        for part in self.heads.modules():
+            if isinstance(part, StockHead):
+                part.suit(encoder.model.config)
         self.weighting = weighting or Unweighted()
         # In dicts torch does not look for them: they stay the encoder's alone.
         self._borrowed = tuple(encoder.lent(each.borrows) for each in formats)
