@@ -11,13 +11,16 @@ from typing import Any
 import click
 
 from mtlplug import __version__
+from mtlplug.completion import complete_groups, complete_tasks
 from mtlplug.data.commands import data
 from mtlplug.options import (
     CONTEXT,
     PATH,
     finetune_options,
+    named,
     shown_errors,
     step_options,
+    steps_of_trainer,
     study_options,
     suite_options,
     worker_options,
@@ -35,18 +38,25 @@ main.add_command(data)
 
 
 @main.command(context_settings=CONTEXT)
-@click.option("--groups", required=True, help="What to train on: groups or tasks joined by '+'.")
+@click.option(
+    "--groups",
+    shell_complete=complete_groups,
+    help="What to train on: groups or tasks joined by '+'.  [required]",
+)
 @suite_options
-@click.option("--output", type=PATH, help="Folder of the run. [runs/SUITE-GROUPS]")
+@named("output", type=PATH, help="Folder of the run. [runs/SUITE-GROUPS]")
 @click.option("--seed", type=int, help="Of the mix, new heads and dropout. [13]")
 @step_options
-@click.option("--max-epochs", type=int, help="Epochs at the most. [10]")
+@click.option("--fp16", "precision", flag_value="fp16", help="The same as --precision fp16.")
+@click.option("--bf16", "precision", flag_value="bf16", help="The same as --precision bf16.")
+@steps_of_trainer
+@named("max-epochs", type=int, help="Epochs at the most. [10]")
 @click.option("--patience", type=int, help="Epochs without improvement before stopping. [3]")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW. [5e-5]")
 @click.option("--warmup-ratio", type=float, help="Share of steps the rate rises over. [0]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
-@click.option("--gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
-@click.option("--log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
+@named("gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
+@named("log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
 @click.option("--save-minutes", type=float, help="Most minutes between checkpoints. [10]")
 @click.option("--keep-checkpoints", type=int, help="Newest checkpoints kept. [2]")
 @click.option("--hang-seconds", type=float, help="A rank that hangs so long ends the run. [120]")
@@ -58,17 +68,31 @@ main.add_command(data)
     help="Go on with this option changed: max_epochs, patience, max_tokens, "
     "gradient_checkpointing. May be repeated.",
 )
-@click.option("--overwrite", is_flag=True, default=None, help="Start over in a used folder.")
+@named("overwrite", is_flag=True, default=None, help="Start over in a used folder.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; train nothing.")
+@click.option(
+    "--ignore-memory",
+    is_flag=True,
+    default=None,
+    help="Begin where memory seems too small, too.",
+)
 @click.option("--local-rank", type=int, hidden=True, help="Set by the deepspeed launcher.")
 @shown_errors
-def run(local_rank: int | None, **options: Any) -> None:
+def run(local_rank: int | None, dry_run: bool, **options: Any) -> None:
     """Pre-finetune one encoder on groups of tasks.
 
     Under a launcher: `deepspeed mtlplug/run.py --groups SL+C`. Run again on the same output
     folder, it goes on where it was interrupted.
     """
+    if not (options["groups"] or options["config"] or options["set"]):
+        raise click.MissingParameter(param_hint="'--groups'", param_type="option")
     if local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(local_rank))
+    if dry_run:
+        from mtlplug.training.preview import preview
+
+        preview(options)
+        return
     from mtlplug.training.pretrain import pretrain
 
     pretrain(options)
@@ -111,7 +135,11 @@ def bench(groups: str, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT)
-@click.option("--groups", help="Only these groups or tasks. [all tasks of the suite]")
+@click.option(
+    "--groups",
+    shell_complete=complete_groups,
+    help="Only these groups or tasks. [all tasks of the suite]",
+)
 @suite_options
 @shown_errors
 def tasks(groups: str | None, **options: Any) -> None:
@@ -122,7 +150,7 @@ def tasks(groups: str | None, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT)
-@click.argument("task")
+@click.argument("task", shell_complete=complete_tasks)
 @click.option("-n", "--number", type=int, default=3, show_default=True, help="How many rows.")
 @click.option("--split", default="train", show_default=True, help="Of which split.")
 @suite_options

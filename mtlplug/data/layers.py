@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mtlplug.data.tables import Types, check_table, did_you_mean
+from mtlplug.data.tables import Types, check_table
 from mtlplug.data.tasks import SHARED_KEYS, SPLITS
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, did_you_mean
 
 SUITE_KEYS: Types = {
     "name": (str,), "title": (str,), "extends": (str,), "drop": (list,), "defaults": (dict,),
@@ -62,15 +62,15 @@ def _layered(
     base = _without(base, table.get("drop", []), str(path))
     tasks = dict(base.get("tasks", {}))
     for name, task in table.get("tasks", {}).items():
-        tasks[name] = _task(tasks.get(name, {}), task)
+        tasks[name] = lay_over(tasks.get(name, {}), task)
     merged: dict[str, Any] = {"title": base.get("title", ""), **table, "tasks": tasks}
     for key in MERGED:
         merged[key] = {**base.get(key, {}), **table.get(key, {})}
     return merged
 
 
-def _task(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of a task, laid over that of the extended suite."""
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a task, laid over another one of it."""
     anew = any(key in above for key in (*SPLIT_TABLES, "dataset"))
     replaced = {*SPLIT_TABLES, *SHARED_KEYS} if anew else set()
     kept = {key: value for key, value in below.items() if key not in replaced}

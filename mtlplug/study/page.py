@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
+from mtlplug.pages.charts import Words, bar
+from mtlplug.pages.table import Table
+from mtlplug.pages.webpage import render_page
 from mtlplug.study import figures, view
-from mtlplug.study.charts import Words, bar
 from mtlplug.study.costs import comparisons, costs
 from mtlplug.study.findings import Study, findings
 from mtlplug.study.printed import beside
 from mtlplug.study.results import BASELINE, Results
-from mtlplug.study.table import Table
 from mtlplug.study.tables import chosen_rates, intervals, table_1, table_2
-from mtlplug.study.webpage import render_page
 
 WHEN = "when"
 """The fact that says when a study was run."""
@@ -30,6 +30,7 @@ def page(results: Results) -> str:
     rows = view.heat_rows(study)
     curves = [figures.target_curves(study, int(row.place[1:]), row.target) for row in rows]
     return render_page(
+        "mtlplug.study",
         "study.html",
         results=results,
         when=str(results.facts.get(WHEN, "")),

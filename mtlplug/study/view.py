@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from mtlplug.pages.table import INCOMPLETE, NOTHING, SAME
+from mtlplug.pages.wording import MINUS, score, signed
 from mtlplug.study.aggregates import Summary
 from mtlplug.study.findings import Study
 from mtlplug.study.results import BASELINE, FAILED, Column, Results, Target, Trial
-from mtlplug.study.table import INCOMPLETE, NOTHING, SAME
-from mtlplug.study.wording import MINUS, score, signed
 
 EDGES = (0.5, 2.0, 5.0, 10.0)
 """Points of difference at which the colour of the heat map gets stronger; the same in every

@@ -19,6 +19,7 @@ from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
+from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
@@ -30,6 +31,7 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
+from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
@@ -74,6 +76,9 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             console.print(score_table(report))
             return dict(report)
     console.print(data_table(data))
+    if not config.ignore_memory:
+        memory = foretell_memory(config, data, encoder, deepspeed_config, world)
+        check_memory(memory, config, world)
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
     claim(folder, run, world, overwrite=config.overwrite)
@@ -82,6 +87,27 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
         with training.display:
             training.run()
         return finish(training, workspace, data, console)
+
+
+def foretell_memory(
+    config: RunConfig,
+    data: Sequence[TaskData],
+    encoder: Encoder,
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> Memory:
+    """Peak memory of one rank, before anything is allocated for training."""
+    pool, packer = prepare_mix(config, data, encoder)
+    activations, tokens = largest_micro_batch(
+        packer,
+        pool,
+        world.size,
+        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        checkpointing=config.gradient_checkpointing,
+    )
+    model = new_model(encoder, data, config.seed)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
@@ -129,20 +155,27 @@ def prepare_steps(
     world: World,
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
-    pair_cost = encoder_flops(encoder).pair_cost
+    pool, packer = prepare_mix(config, data, encoder)
     model = new_model(encoder, data, config.seed)
-    stores = [each.stores[TRAIN] for each in data]
-    pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
+    return engine, pool, Loader(packer, world, engine.in_step)
+
+
+def prepare_mix(
+    config: RunConfig, data: Sequence[TaskData], encoder: Encoder
+) -> tuple[Pool, Packer]:
+    """Which features make a batch, and what packs them."""
+    stores = [each.stores[TRAIN] for each in data]
+    pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
     packer = Packer(
         stores,
         [each.format for each in data],
         [each.task.weight for each in data],
         config.max_tokens,
-        pair_cost,
+        encoder_flops(encoder).pair_cost,
     )
-    return engine, pool, Loader(packer, world, engine.in_step)
+    return pool, packer
 
 
 def new_model(encoder: Encoder, data: Sequence[TaskData], seed: int) -> MultiTaskModel:
