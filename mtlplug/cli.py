@@ -163,6 +163,17 @@ def inspect(task: str, number: int, split: str, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT)
+@click.argument("folder", metavar="RUN", type=PATH)
+@click.option("--html", type=PATH, metavar="FILE", help="Write one self-contained page instead.")
+@shown_errors
+def show(folder: Path, html: Path | None) -> None:
+    """Show a run, finished or not: tasks, mix, scores and losses by epoch, cost."""
+    from mtlplug.results.show import show as show_run
+
+    show_run(folder, html)
+
+
+@main.command(context_settings=CONTEXT)
 @click.option("--zero", metavar="STAGES", help="Check the gradient under ZeRO: 0,1,2,3 or fewer.")
 @click.option("--ranks", type=int, help="Processes of that check. [2]")
 @click.option("--groups", help="Tasks of that check. [two of every installed format]")

@@ -217,8 +217,9 @@ def _checked(layer: Layer) -> dict[str, Any]:
     for key, value in layer.values.items():
         name = ALIASES.get(key, key)
         if name not in known:
+            meant = did_you_mean(key, [*known, *ALIASES])
             raise MtlplugError(
-                f"{layer.origin}: unknown {layer.noun} '{key}'{did_you_mean(key, [*known, *ALIASES])}; "
+                f"{layer.origin}: unknown {layer.noun} '{key}'{meant}; "
                 f"known: {', '.join(sorted(known))}"
             )
         if value is not None:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from mtlplug.pages.charts import Words, bar
 from mtlplug.pages.table import Table
 from mtlplug.pages.webpage import render_page
+from mtlplug.pages.wording import facts
 from mtlplug.study import figures, view
 from mtlplug.study.costs import comparisons, costs
 from mtlplug.study.findings import Study, findings
@@ -47,7 +48,7 @@ def page(results: Results) -> str:
         tables=all_tables(results),
         details=[(row, list(view.details(study, row))) for row in rows],
         failures=view.failures(results),
-        facts=view.facts({k: v for k, v in results.facts.items() if k != WHEN}),
+        facts=facts({k: v for k, v in results.facts.items() if k != WHEN}),
     )
 
 
