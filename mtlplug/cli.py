@@ -88,14 +88,9 @@ def run(local_rank: int | None, dry_run: bool, **options: Any) -> None:
         raise click.MissingParameter(param_hint="'--groups'", param_type="option")
     if local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(local_rank))
-    if dry_run:
-        from mtlplug.training.preview import preview
+    import mtlplug
 
-        preview(options)
-        return
-    from mtlplug.training.pretrain import pretrain
-
-    pretrain(options)
+    (mtlplug.preview if dry_run else mtlplug.train)(**options)
 
 
 @main.command(context_settings=CONTEXT)
@@ -168,9 +163,44 @@ def inspect(task: str, number: int, split: str, **options: Any) -> None:
 @shown_errors
 def show(folder: Path, html: Path | None) -> None:
     """Show a run, finished or not: tasks, mix, scores and losses by epoch, cost."""
-    from mtlplug.results.show import show as show_run
+    from mtlplug.api import Run
 
-    show_run(folder, html)
+    Run(folder).show(html)
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("folder", metavar="RUN", type=PATH)
+@click.option("--task", required=True, help="Whose head; one of the run's tasks.")
+@click.option("--split", default="valid", show_default=True, help="Of that task.")
+@click.option("--compare", type=PATH, metavar="RUN", help="Another run on the same rows.")
+@click.option("--errors", type=click.IntRange(0), default=5, show_default=True, help="Shown.")
+@click.option("--suite", metavar="NAME_OR_TOML", help="Where the task is now. [as in the run]")
+@click.option("--data", type=PATH, help="Folder the suite's paths start from. [as in the run]")
+@click.option("--cache", type=PATH, help="Folder of stored features.")
+@click.option("--all-rows", is_flag=True, help="Those beyond max_rows_per_task of the run, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@shown_errors
+def evaluate(
+    folder: Path,
+    task: str,
+    split: str,
+    compare: Path | None,
+    errors: int,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Score a head of a finished run on a split: metrics, labels, confusions, lengths, errors."""
+    from mtlplug.api import Run
+    from mtlplug.results import compare as comparison
+    from mtlplug.results import report as shown
+
+    ours = Run(folder).evaluate(task, split, **where)
+    theirs = None if compare is None else Run(compare).evaluate(task, split, **where)
+    differences = None if theirs is None else comparison.compare(ours, theirs)
+    if as_json:
+        shown.print_json(shown.as_json(ours, errors, differences))
+    else:
+        shown.print_evaluation(ours, errors, theirs, differences or ())
 
 
 @main.command(context_settings=CONTEXT)

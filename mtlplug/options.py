@@ -166,8 +166,8 @@ def steps_of_trainer(command: Command) -> Command:
             options["batch_size"] = each * ranks * (times or 1)
         return command(*args, **options)
 
-    return _given(
-        wrapped,  # type: ignore[arg-type]
+    return _given(  # type: ignore[return-value]
+        wrapped,
         click.option(
             "--per-device-train-batch-size",
             type=click.IntRange(1),

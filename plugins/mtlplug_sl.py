@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import TYPE_CHECKING, Any
 
+from mtlplug_sl_detail import EntityDetail, on_words
 from seqeval.metrics import accuracy_score
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mtlplug.data.tokens import Encode, Encoded
 
 
-class SequenceLabelling(TaskFormat):
+class SequenceLabelling(EntityDetail):
     """Word labels in any tag scheme, converted to IOB2.
 
     Options:
@@ -105,7 +106,7 @@ class SequenceLabelling(TaskFormat):
         Words that were cut off count as predicted outside.
         """
         gold = [reference["tags"] for reference in references]
-        ours = [_on_words(*pair) for pair in zip(predictions, references, strict=True)]
+        ours = [on_words(*pair) for pair in zip(predictions, references, strict=True)]
         precision, recall, f1, _ = precision_recall_fscore_support(
             gold, ours, average="micro", scheme=IOB2, zero_division=0
         )
@@ -213,14 +214,6 @@ def _count_unread(
 
 def _inside(tag: str) -> str:
     return tag if tag == OUTSIDE else "I" + tag[1:]
-
-
-def _on_words(labels: Sequence[str], reference: Mapping[str, Any]) -> list[str]:
-    """Labels of all words of a sentence; of a word read several times its first sub-token's."""
-    tags = [OUTSIDE] * len(reference["tags"])
-    for word, label in zip(reversed(reference["words"]), reversed(labels), strict=True):
-        tags[word] = label
-    return tags
 
 
 @hookimpl

@@ -50,7 +50,7 @@ ROOMS = (
     {"mtlplug.training"},
     {"mtlplug.inference"},
     {"mtlplug.results", "mtlplug.bench", "mtlplug.doctor"},
-    {"mtlplug.study"},
+    {"mtlplug.study", "mtlplug.api"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

@@ -79,6 +79,7 @@ class Suite:
         info: what the file says about each task for people.
         study: settings of `mtlplug study` (`mtlplug.study.settings`).
         path: the file.
+        data: folder that its relative paths start from, where it is not the file's.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Suite:
     info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    data: Path | None = None
 
     def select(self, expression: str) -> list[Task]:
         """The tasks of an expression such as `SL+C`, each once, in the suite's order.
@@ -173,6 +175,7 @@ def load_suite(
         info={task: values.get("info", {}) for task, values in tables.items()},
         study=table.get("study", {}),
         path=path,
+        data=data_dir,
     )
 
 
