@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from mtlplug.data.build import Builder, TaskData
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
-from mtlplug.formats import Detail, Task, TaskFormat
+from mtlplug.formats import Detail, Row, Task, TaskFormat
 from mtlplug.inference.trained import TrainedRun, open_run
 from mtlplug.listing import counted
 from mtlplug.model.flops import encoder_flops
@@ -36,6 +37,7 @@ class ScoredRow:
 
     Attributes:
         where: file and line.
+        text: its columns but the last of the format's, which is the gold; shortened.
         tokens: of its features.
         counts: what was cut, dropped or repaired in it.
         loss: mean over its features.
@@ -43,6 +45,7 @@ class ScoredRow:
     """
 
     where: str
+    text: str
     tokens: int
     counts: Mapping[str, int]
     loss: float
@@ -122,15 +125,15 @@ class Evaluation:
     def by_repair(self) -> list[tuple[str, int, float]]:
         """What was cut, dropped or repaired, in how many rows, and the score of these."""
         kinds = sorted({kind for row in self.rows for kind in row.counts})
-        found = []
-        for name, chosen in (
-            *((kind, lambda row, kind=kind: kind in row.counts) for kind in kinds),
-            ("nothing", lambda row: not row.counts),
-        ):
-            numbers = [number for number, row in enumerate(self.rows) if chosen(row)]
-            if numbers and kinds:
-                found.append((name, len(numbers), self.metrics_of(numbers)[self.headline]))
-        return found
+        rows = list(enumerate(self.rows))
+        found = {kind: [n for n, row in rows if kind in row.counts] for kind in kinds}
+        if kinds:
+            found["nothing"] = [n for n, row in rows if not row.counts]
+        return [
+            (kind, len(numbers), self.metrics_of(numbers)[self.headline])
+            for kind, numbers in found.items()
+            if numbers
+        ]
 
     def errors(self, number: int) -> list[dict[str, str | float]]:
         """The wrong rows with the highest losses: place, gold and prediction."""
@@ -143,6 +146,7 @@ class Evaluation:
                 found.append(
                     {
                         "where": row.where,
+                        "text": row.text,
                         "gold": wanted,
                         "predicted": given,
                         "loss": row.loss,
@@ -249,6 +253,7 @@ def _rows(
         found.append(
             ScoredRow(
                 where=row.where,
+                text=_text(row, data.format.columns[:-1]),
                 tokens=sum(len(part) for each in features for part in each.sequences),
                 counts=dict(encode.counts),
                 loss=float(np.mean([loss for loss, _ in mine])),
@@ -264,3 +269,10 @@ def _rows(
             "by itself"
         )
     return found
+
+
+def _text(row: Row, columns: Sequence[str]) -> str:
+    """The texts and lists of words in these columns of a row, or in all, shortened."""
+    values = [row.get(name) for name in columns or row]
+    texts = (" ".join(map(str, each)) if isinstance(each, list) else each for each in values)
+    return shorten(" | ".join(each for each in texts if isinstance(each, str)), 300)

@@ -133,5 +133,5 @@ def _print_errors(console: Console, evaluation: Evaluation, number: int) -> None
             f"[bold]{escape(str(each['where']))}[/bold]  loss {each['loss']:.2f}{counts}",
             highlight=False,
         )
-        for name in ("gold", "predicted"):
+        for name in ("text", "gold", "predicted"):
             console.print(f"  {name:9}  {escape(str(each[name])) or '-'}", highlight=False)

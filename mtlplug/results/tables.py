@@ -114,8 +114,8 @@ def cost_table(record: Record) -> Table:
 def steps_planned(record: Record) -> int:
     """Optimizer steps of all epochs that the run may have."""
     options: Mapping[str, Any] = record.run["options"]
-    features = sum(_train(task)["features"] for task in record.tasks.values())
-    return math.ceil(features / options["batch_size"]) * int(options["max_epochs"])
+    features = sum(int(_train(task)["features"]) for task in record.tasks.values())
+    return math.ceil(features / int(options["batch_size"])) * int(options["max_epochs"])
 
 
 def state_of(record: Record) -> str:
