@@ -83,12 +83,12 @@ def tables(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
     """Options given as A.B=C, each as a line of TOML, in one table."""
     found: dict[str, Any] = {}
     for value in values:
-        key, _, text = value.partition("=")
+        key, equals, text = value.partition("=")
         try:
             table = _toml_line(key, text) or _toml_line(key, json.dumps(text))  # a plain word
         except RecursionError:
             table = None
-        if table is None:
+        if table is None or not equals:
             raise click.BadParameter(
                 f"'{value}' is not of the form KEY=VALUE, such as learning_rate=3e-5 or "
                 "tasks.NAME.options.stride=64"

@@ -100,7 +100,7 @@ def test_names_of_transformers(alias: str, name: str) -> None:
     [
         (
             "--set learning_rat=1",
-            "--set: unknown option 'learning_rat' (did you mean 'learning_rate'",
+            "unknown option 'learning_rat' (did you mean 'learning_rate'",
         ),
         ("--set seed=x", "--set: option 'seed' is 'x'; it should be of type int"),
         ("--set tasks.tag.weight=2", "unknown task 'tag'; known: kinds, spans, tags"),
