@@ -8,15 +8,14 @@ Shapes: R rows read (first token, then the context's), B windows, C context toke
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from mtlplug_qa_detail import AnswerDetail, answer_texts, f1_of, is_one_of, threshold_of
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
@@ -50,7 +49,7 @@ class Question(NamedTuple):
     span: Span | None
 
 
-class QuestionAnswering(TaskFormat):
+class QuestionAnswering(AnswerDetail):
     """Extractive question answering, with questions that may have no answer.
 
     Options:
@@ -141,11 +140,10 @@ class QuestionAnswering(TaskFormat):
         Windows of a question are compared by raw scores. Articles are dropped in English only;
         words are what blanks separate, so that Chinese and Thai answers count as one word.
         """
-        threshold = task.option("no_answer_threshold") if task.facts["unanswerable"] else np.inf
-        answers = answer_texts(predictions, references, threshold)
+        answers = answer_texts(predictions, references, threshold_of(task))
         golds = {reference["row"]: reference["answers"] or [""] for reference in references}
-        f1 = [max(_f1(answers[row], gold) for gold in golds[row]) for row in golds]
-        exact = [any(_words(answers[row]) == _words(gold) for gold in golds[row]) for row in golds]
+        f1 = [max(f1_of(answers[row], gold) for gold in golds[row]) for row in golds]
+        exact = [is_one_of(answers[row], golds[row]) for row in golds]
         return {"f1": 100 * float(np.mean(f1)), "exact_match": 100 * float(np.mean(exact))}
 
     def unlabelled(self, task: Task, row: Row) -> Row:
@@ -171,8 +169,7 @@ class QuestionAnswering(TaskFormat):
         )
         for each, power in zip(everything, powers / powers.sum(), strict=True):
             each["probability"] = float(power)
-        threshold = task.option("no_answer_threshold") if task.facts["unanswerable"] else np.inf
-        answered = candidates and none - candidates[0]["score"] <= threshold
+        answered = candidates and none - candidates[0]["score"] <= threshold_of(task)
         answer = candidates[0] if answered else nothing
         return {**answer, "no_answer": nothing["probability"], "candidates": candidates}
 
@@ -202,27 +199,6 @@ class QuestionAnswering(TaskFormat):
 
         layers = cast(TokenHead, head).stock_layers(encoder.config, "qa_outputs")
         return stock_model(AutoModelForQuestionAnswering, encoder, ("start", "end"), layers)
-
-
-def answer_texts(
-    predictions: Sequence[Any], references: Sequence[Any], threshold: float
-) -> dict[int, str]:
-    """The answer to each question, by row: the best span over all windows, or "".
-
-    As in SQuAD v2 "no answer" has the least of its scores over the windows.
-    """
-    none: dict[int, float] = {}
-    best: dict[int, tuple[float, str]] = {}
-    for prediction, reference in zip(predictions, references, strict=True):
-        row = reference["row"]
-        none[row] = min(none.get(row, np.inf), prediction["none"])
-        best.setdefault(row, (-np.inf, ""))
-        start, end, score = next(iter(prediction["spans"]), (0, 0, -np.inf))
-        if score > best[row][0]:
-            low, high = reference["offsets"][2 * start - 2], reference["offsets"][2 * end - 1]
-            best[row] = score, reference["context"][low:high].strip()
-    answered = {row for row, (score, _) in best.items() if none[row] - score <= threshold}
-    return {row: text if row in answered else "" for row, (_, text) in best.items()}
 
 
 def _candidates(
@@ -372,20 +348,6 @@ def _best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[
     first = 1 + starts[best // longest]
     columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
     return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
-
-
-def _words(text: str) -> list[str]:
-    """SQuAD's normalisation: lower case, no punctuation, no articles."""
-    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def _f1(answer: str, gold: str) -> float:
-    ours, theirs = _words(answer), _words(gold)
-    if not ours or not theirs:
-        return float(ours == theirs)
-    common = (Counter(ours) & Counter(theirs)).total()
-    return 2 * common / (len(ours) + len(theirs))
 
 
 @hookimpl

@@ -98,6 +98,10 @@ class Builder:
         }
         return TaskData(task, task_format, stores)
 
+    def rows(self, task: Task, split: str) -> Iterator[Row]:
+        """The rows of a split that features are made of."""
+        return _rows(task, split, self.max_rows)
+
     def encode(self, task: Task) -> Encode:
         """The tokenizer service for one split of a task."""
         return Encode(self.tokenizer, self.length(task))

@@ -20,6 +20,7 @@ from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
+from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
@@ -32,6 +33,7 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
+from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
@@ -76,6 +78,9 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             console.print(score_table(report))
             return dict(report)
     console.print(data_table(data))
+    if not config.ignore_memory:
+        memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
+        check_memory(memory, config, world)
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
     with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
@@ -83,6 +88,28 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
         with training.display:
             training.run()
         return finish(training, workspace, data, console)
+
+
+def foretell_memory(
+    workspace: Workspace,
+    data: Sequence[TaskData],
+    encoder: Encoder,
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> Memory:
+    """Peak memory of one rank, before anything is allocated for training."""
+    config = workspace.config
+    pool, packer = prepare_mix(workspace, data, encoder)
+    activations, tokens = largest_micro_batch(
+        packer,
+        pool,
+        world.size,
+        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        checkpointing=config.gradient_checkpointing,
+    )
+    model = new_model(encoder, data, config.seed, workspace.weighting)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
@@ -131,21 +158,28 @@ def prepare_steps(
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
     config = workspace.config
-    pair_cost = encoder_flops(encoder).pair_cost
+    pool, packer = prepare_mix(workspace, data, encoder)
     model = new_model(encoder, data, config.seed, workspace.weighting)
-    stores = [each.stores[TRAIN] for each in data]
-    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
-    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
+    return engine, pool, Loader(packer, world, engine.in_step)
+
+
+def prepare_mix(
+    workspace: Workspace, data: Sequence[TaskData], encoder: Encoder
+) -> tuple[Pool, Packer]:
+    """Which features make a batch, and what packs them."""
+    config = workspace.config
+    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
     packer = Packer(
-        stores,
+        [each.stores[TRAIN] for each in data],
         [each.format for each in data],
         [each.task.weight for each in data],
         config.max_tokens,
-        pair_cost,
+        encoder_flops(encoder).pair_cost,
     )
-    return engine, pool, Loader(packer, world, engine.in_step)
+    return pool, packer
 
 
 def new_model(
