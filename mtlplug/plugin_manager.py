@@ -16,8 +16,8 @@ import pluggy
 
 from mtlplug import formats as contract
 from mtlplug import hookspecs
-from mtlplug.errors import MtlplugError
-from mtlplug.formats import TaskFormat
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import LENDS, TaskFormat
 from mtlplug.plugin_registry import Named, Registry, brought_by
 from mtlplug.plugin_sources import GROUP, distinct, file_version, sources
 
@@ -134,7 +134,7 @@ def _load(
             "mtlplug_task_formats",
             [other for other in manager.get_plugins() if other is not module],
         )
-        formats = tuple(_checked(item) for items in hook() for item in items)
+        formats = tuple(checked_format(item) for items in hook() for item in items)
         named = brought_by(manager, module)
         hooks = sorted(caller.name for caller in manager.get_hookcallers(module) or ())
     except Exception as error:  # whatever a plugin raises is the plugin's fault, not ours
@@ -158,7 +158,7 @@ def _remedy(plugin: Plugin, error: Exception) -> str:
     return f"upgrade or uninstall {plugin.distribution}, or switch it off with -p {_no(plugin)}"
 
 
-def _checked(item: Any) -> TaskFormat:
+def checked_format(item: Any) -> TaskFormat:
     if not isinstance(item, TaskFormat):
         raise TypeError(
             f"mtlplug_task_formats returned {type(item).__name__}, not a TaskFormat instance"
@@ -170,6 +170,8 @@ def _checked(item: Any) -> TaskFormat:
     if not item.code.isidentifier():
         raise TypeError(f"format code '{item.code}' is no plain name of letters, digits and '_'")
     check_contract(item)
+    for name in set(item.borrows) - set(LENDS):
+        raise unknown("parameter for a head to borrow", name, LENDS)
     return item
 
 

@@ -5,7 +5,7 @@ Shapes: T tokens, D hidden width, R rows of one head, B features of one task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mtlplug.batching.micro_batch import MicroBatch, TaskRows
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
 from mtlplug.ragged import Splits, row_counts
 
@@ -69,7 +70,18 @@ class MultiTaskModel(nn.Module):
             task_format.head(task, encoder.hidden_size)
             for task, task_format in zip(tasks, formats, strict=True)
         )
+        for part in self.heads.modules():
+            if isinstance(part, StockHead):
+                part.suit(encoder.model.config)
         self.weighting = weighting
+        # In dicts torch does not look for them: they stay the encoder's alone.
+        self._borrowed = tuple(encoder.lent(each.borrows) for each in formats)
+
+    def loans(self) -> Iterator[tuple[nn.Module, nn.Parameter]]:
+        """Heads, and parameters of the encoder that they compute with."""
+        for head, borrowed in zip(self.heads, self._borrowed, strict=True):
+            for parameter in borrowed.values():
+                yield head, parameter
 
     def forward(self, batch: MicroBatch) -> Output:
         """Run the encoder once, then the heads in one fixed order.
@@ -88,7 +100,8 @@ class MultiTaskModel(nn.Module):
             if rows is None:
                 loss = loss + self._absent(number, hidden_TD)
                 continue
-            scores[number] = tree_map(_float, head(hidden_TD[rows.reads_R], rows.splits))
+            found = head(hidden_TD[rows.reads_R], rows.splits, **self._borrowed[number])
+            scores[number] = tree_map(_float, found)
             losses[number] = self._losses(number, scores[number], rows)
             if not self.weighting:
                 loss = loss + (losses[number] * rows.weights_B).sum()
@@ -146,7 +159,7 @@ class MultiTaskModel(nn.Module):
         # ZeRO-3 counts the modules that a gradient passes through, so one must pass here too.
         rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)
         splits = Splits.of([count]).to(hidden_TD.device)
-        scores = self.heads[number](rows_RD, splits)
+        scores = self.heads[number](rows_RD, splits, **self._borrowed[number])
         # A head may mask with -inf, and -inf times zero is no zero.
         sums = [leaf.float().nan_to_num(0.0, 0.0, 0.0).sum() for leaf in _tensors(scores)]
         return torch.stack(sums).sum() * 0.0

@@ -74,6 +74,9 @@ class Engine:
             raise MtlplugError(
                 f"DeepSpeed refuses {config.deepspeed_config}: {reason}; change the file"
             ) from error
+        if self.stage == 3:  # a head's weights are gathered before it runs; so are borrowed ones
+            for head, parameter in model.loans():
+                deepspeed.zero.register_external_parameter(head, parameter)
         self._light = LightStep(self.engine, world.size)
         # From ZeRO-2 on gradients are reduced in the order of the backward pass.
         self.model.run_absent_heads = self.in_step
