@@ -16,8 +16,8 @@ import pluggy
 
 from mtlplug import formats as contract
 from mtlplug import hookspecs
-from mtlplug.errors import MtlplugError
-from mtlplug.formats import TaskFormat
+from mtlplug.errors import MtlplugError, unknown
+from mtlplug.formats import LENDS, TaskFormat
 from mtlplug.plugin_registry import Named, Registry, brought_by
 from mtlplug.plugin_sources import GROUP, distinct, file_version, sources
 
@@ -183,6 +183,8 @@ def checked_format(item: Any) -> TaskFormat:
     if not item.code.isidentifier():
         raise TypeError(f"format code '{item.code}' is no plain name of letters, digits and '_'")
     check_contract(item)
+    for name in set(item.borrows) - set(LENDS):
+        raise unknown("parameter for a head to borrow", name, LENDS)
     return item
 
 

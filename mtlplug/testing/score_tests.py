@@ -91,9 +91,11 @@ class ScoreTests(Contract):
         """A rank without features of the task runs its head on zeros, in step with the others."""
         specimen = self.specimen
         count = smallest_read(specimen.data)
-        head = specimen.model(reads=count).heads[0]
+        model = specimen.model(reads=count)
+        lent = model.encoder.lent(self.format.borrows)
         with no_fault("on rows of zeros", "a head must take any rows, of one feature, too"):
-            scores = head(torch.zeros(count, SIZES["hidden_size"]), Splits.of([count]))
+            rows_RD = torch.zeros(count, SIZES["hidden_size"])
+            scores = model.heads[0](rows_RD, Splits.of([count]), **lent)
         require(
             any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(scores)),
             f"the head returns {type(scores).__name__}",

@@ -74,6 +74,9 @@ class Engine:
             raise MtlplugError(
                 f"DeepSpeed refuses {config.deepspeed_config}: {reason}; change the file"
             ) from error
+        if self.stage == 3:  # a head's weights are gathered before it runs; so are borrowed ones
+            for head, parameter in model.loans():
+                deepspeed.zero.register_external_parameter(head, parameter)
         self._light = LightStep(self.engine, world.size)
         # From ZeRO-2 on gradients are reduced in the order of the backward pass.
         self.model.run_absent_heads = self.in_step
@@ -221,7 +224,7 @@ def parameter_groups(model: MultiTaskModel, weight_decay: float) -> list[dict[st
     Parameters of the loss weighting, where it has any, are a last group without decay, and
     `rate_factor` is what their learning rate is multiplied by.
     """
-    own = list(model.weighting.parameters())
+    own = list(model.weighting.parameters()) if model.weighting else []
     rest = [each for each in model.parameters() if all(each is not other for other in own)]
     groups = [{"params": rest, "weight_decay": weight_decay}]
     if weight_decay:

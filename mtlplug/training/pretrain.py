@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
+from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
@@ -31,6 +33,7 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
+from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
 from mtlplug.training.observers import Observers
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
@@ -78,14 +81,16 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             console.print(score_table(report))
             return dict(report)
     console.print(data_table(data))
+    if not config.ignore_memory:
+        memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
+        check_memory(memory, config, world)
     observers = Observers(workspace.plugins.manager, trackers, folder, active=world.main)
     training = prepare_training(
         workspace, data, encoder, deepspeed_config, world, folder, observers, console
     )
     training.only_scores = only_scores
-    claim(folder, run, world, overwrite=config.overwrite)
     report = None
-    with folder.in_need_of_room():
+    with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
         training.resume()
         if problem := world.broadcast(observers.start(run, training.done)):
             raise MtlplugError(problem)
@@ -96,6 +101,28 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             return report
         finally:
             observers.end(report)
+
+
+def foretell_memory(
+    workspace: Workspace,
+    data: Sequence[TaskData],
+    encoder: Encoder,
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> Memory:
+    """Peak memory of one rank, before anything is allocated for training."""
+    config = workspace.config
+    pool, packer = prepare_mix(workspace, data, encoder)
+    activations, tokens = largest_micro_batch(
+        packer,
+        pool,
+        world.size,
+        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        checkpointing=config.gradient_checkpointing,
+    )
+    model = new_model(encoder, data, config.seed, workspace.weighting)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
@@ -146,21 +173,28 @@ def prepare_steps(
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
     config = workspace.config
-    pair_cost = encoder_flops(encoder).pair_cost
+    pool, packer = prepare_mix(workspace, data, encoder)
     model = new_model(encoder, data, config.seed, workspace.weighting)
-    stores = [each.stores[TRAIN] for each in data]
-    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
-    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
+    return engine, pool, Loader(packer, world, engine.in_step)
+
+
+def prepare_mix(
+    workspace: Workspace, data: Sequence[TaskData], encoder: Encoder
+) -> tuple[Pool, Packer]:
+    """Which features make a batch, and what packs them."""
+    config = workspace.config
+    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
     packer = Packer(
-        stores,
+        [each.stores[TRAIN] for each in data],
         [each.format for each in data],
         [each.task.weight for each in data],
         config.max_tokens,
-        pair_cost,
+        encoder_flops(encoder).pair_cost,
     )
-    return engine, pool, Loader(packer, world, engine.in_step)
+    return pool, packer
 
 
 def new_model(
@@ -184,16 +218,27 @@ def smallest_read(data: TaskData) -> int:
     return int(counts_N[counts_N > 0].min()) if (counts_N > 0).any() else 1
 
 
-def claim(folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool) -> None:
-    """Rank 0 makes the folder ours; what is wrong with it is said by all ranks alike."""
-    problem = None
-    if world.main:
-        try:
-            folder.claim(run, overwrite=overwrite)
-        except MtlplugError as error:
-            problem = str(error)
-    if problem := world.broadcast(problem):
-        raise MtlplugError(problem)
+@contextmanager
+def claimed(
+    folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool
+) -> Iterator[None]:
+    """Rank 0 makes the folder ours and holds it; what is wrong is said by all ranks alike."""
+    with ExitStack() as stack:
+        problem = None
+        if world.main:
+            try:
+                stack.enter_context(folder.held())
+                folder.claim(run, overwrite=overwrite)
+            except MtlplugError as error:
+                problem = str(error)
+        if problem := world.broadcast(problem):
+            raise MtlplugError(problem)
+        check_shared(folder, world)
+        yield
+
+
+def check_shared(folder: RunFolder, world: World) -> None:
+    """Refuse a folder that rank 0 has written to and another rank does not see."""
     if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
         raise MtlplugError(
             f"output folder {folder.path} is not the same on all hosts; "

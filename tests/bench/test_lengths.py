@@ -94,3 +94,12 @@ def test_one_task_per_batch(stores: list[FeatureStore], pool: Pool) -> None:
     for shape in Lengths(stores, MOST).shapes("one_task", pool):
         assert len(set(shape.members.tasks_B.tolist())) == 1
         assert shape.length == max(max(sizes) for sizes in sizes_of(shape.members))
+
+
+@pytest.mark.parametrize("way", PADDED)
+def test_every_way_draws_what_the_mix_says(stores: list[FeatureStore], way: str) -> None:
+    """An epoch of another mix is the same features in every way of padding."""
+    pool = Pool([len(store) for store in stores], BATCH, seed=1, draws=lambda epoch: [2, 5])
+    shapes = Lengths(stores, MOST).shapes(way, pool)
+    drawn = np.concatenate([shape.members.tasks_B for shape in shapes])
+    assert np.bincount(drawn).tolist() == [2, 5]

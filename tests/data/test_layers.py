@@ -113,17 +113,14 @@ def test_builtin_by_name(tmp_path: Path) -> None:
     assert suite.tasks["cola"].sources["train"].path == tmp_path / "C/cola/train.tsv.gz"
 
 
-def test_the_demo_brings_its_own_data(tmp_path: Path) -> None:
-    """A suite over the demo has its tasks and encoder, wherever its own data is."""
-    text = 'extends = "demo"\n[tasks.own]\nformat = "C"\ntrain = "mine.tsv"'
+def test_the_demo_brings_its_data(tmp_path: Path) -> None:
+    """A suite laid over `demo` has the demo's tasks and encoder beside its own files."""
+    text = 'extends = "demo"\n[tasks.mine]\nformat = "C"\ntrain = "mine.tsv"'
     (tmp_path / "over.toml").write_text(text, encoding="utf-8")
-    (tmp_path / "data").mkdir()
-    formats = load_plugins().formats
-    suite = load_suite(str(tmp_path / "over.toml"), formats, tmp_path / "data")
-    assert suite.tasks["own"].sources["train"].path == tmp_path / "data" / "mine.tsv"
-    assert next(iter(suite.tasks["people"].sources["train"].rows()))["tokens"]
-    assert (Path(suite.defaults["model"]) / "config.json").exists()
-    assert load_suite("demo", formats).defaults["model"] == "model"
+    suite = load_suite(str(tmp_path / "over.toml"), load_plugins().formats)
+    assert suite.tasks["mine"].sources["train"].path == tmp_path / "mine.tsv"
+    assert all(suite.tasks["mood"].sources[split].path.is_file() for split in ("train", "valid"))
+    assert (Path(suite.defaults["model"]) / "config.json").is_file()
 
 
 @pytest.mark.parametrize(
