@@ -28,6 +28,7 @@ from mtlplug.options import (
     worker_options,
 )
 from mtlplug.plugin_commands import WithPlugins
+from mtlplug.plugins.commands import plugins
 
 
 @click.group(cls=WithPlugins, context_settings=CONTEXT)
@@ -39,6 +40,7 @@ def main() -> None:
 
 
 main.add_command(data)
+main.add_command(plugins)
 
 
 @main.command(context_settings=CONTEXT)
@@ -296,49 +298,6 @@ def push(folder: Path, repo: str, public: bool) -> None:
     from mtlplug.inference.push import push as run_push
 
     click.echo(run_push(folder, repo, public=public))
-
-
-@main.group(context_settings=CONTEXT, invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print them as one JSON list.")
-@click.pass_context
-@shown_errors
-def plugins(context: click.Context, as_json: bool) -> None:
-    """List the plugins: the task formats they bring, their hooks, what is wrong with them."""
-    if context.invoked_subcommand is None:
-        from mtlplug.listing import list_plugins
-
-        list_plugins(as_json=as_json)
-
-
-@plugins.command("check", context_settings=CONTEXT)
-@click.argument("name")
-@click.option("--suite", metavar="NAME_OR_TOML", help="Where rows come from. [a plugin's, demo]")
-@click.option("--task", help="Of the suite. [the first one of the format]")
-@click.option("--data", type=PATH, help="Folder the suite's relative paths start from.")
-@click.option("--best", default=100.0, show_default=True, help="Headline when all is right.")
-@click.option("--json", "as_json", is_flag=True, help="Print all checks as one JSON object.")
-@shown_errors
-def check(name: str, **options: Any) -> None:
-    """Check that a format, or the formats of a plugin, keep the contract.
-
-    The same checks as the class that plugins' tests inherit, mtlplug.testing.FormatContract, on
-    some rows of a task. Exit code 0: all pass; 1: some do not; 2: an option is wrong.
-    """
-    from mtlplug.testing.command import check_plugin
-
-    if not check_plugin(name, options):
-        sys.exit(1)
-
-
-@plugins.command("new", context_settings=CONTEXT)
-@click.argument("name")
-@click.option("--output", type=PATH, help="Folder. [mtlplug-NAME]")
-@shown_errors
-def new(name: str, output: Path | None) -> None:
-    """Write a distribution with a task format to start from: it installs, passes and trains."""
-    from mtlplug.scaffold.command import new_plugin
-
-    new_plugin(name, output)
 
 
 @main.group(context_settings=CONTEXT)

@@ -24,6 +24,7 @@ LONGEST = 350
 CONTRACT = {
     "mtlplug.hookspecs",
     "mtlplug.ragged",
+    "mtlplug.rows",
     "mtlplug.schemes",
     "mtlplug.formats",
     "mtlplug.heads",
@@ -51,7 +52,8 @@ ROOMS = (
     {"mtlplug.training"},
     {"mtlplug.inference"},
     {"mtlplug.results", "mtlplug.bench", "mtlplug.doctor"},
-    {"mtlplug.study", "mtlplug.testing", "mtlplug.scaffold", "mtlplug.api"},
+    {"mtlplug.study", "mtlplug.testing", "mtlplug.api"},
+    {"mtlplug.plugins"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlplug.testing import FormatContract, command, trials
+from mtlplug.plugins import check
+from mtlplug.testing import FormatContract, trials
 from tests import small_suite
 
 BROKEN = """
@@ -56,7 +57,7 @@ def test_one_line_for_each_check(suite: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (len(marked), last) == (number, f"{number} checks: {number - 2} ok, 1 note, 1 bad")
     assert "decode or metrics read scores otherwise" in " ".join(result.stdout.split())
 
-    monkeypatch.setattr(command, "ScoreTests", type("None", (), {}))
+    monkeypatch.setattr(check, "ScoreTests", type("None", (), {}))
     result = small_suite.command("plugins", "check", "upside", *given, "--json")
     assert result.exit_code == 0, result.output
     checks = json.loads(result.stdout)["checks"]

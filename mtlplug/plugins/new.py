@@ -57,7 +57,7 @@ def new_plugin(name: str, output: Path | None) -> None:
         for template, place in FILES.items():
             path = unfinished / Template(place).substitute(words)
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = files("mtlplug.scaffold").joinpath("templates", template).read_text("utf-8")
+            text = files("mtlplug.plugins").joinpath("templates", template).read_text("utf-8")
             path.write_text(Template(text).substitute(words), encoding="utf-8")
         unfinished.rename(folder)
     except OSError as error:

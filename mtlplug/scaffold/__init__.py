@@ -1,1 +1,0 @@
-"""A distribution with a task format to start from: `mtlplug plugins new`."""
