@@ -170,8 +170,9 @@ def plugin_checks(plugins: Plugins) -> Iterator[Check]:
         owner = f"{plugin.distribution} {plugin.version}"
         facts = {"distribution": plugin.distribution, "version": plugin.version}
         if plugin.error:
-            remedy = f"mend, upgrade or uninstall {plugin.distribution}"
-            yield bad(name, f"{owner} is left out: {plugin.error}", remedy, **facts)
+            yield bad(name, f"{owner} is left out: {plugin.error}", plugin.remedy, **facts)
+        elif plugin.off:
+            yield note(name, f"{owner} is {plugin.off}", **facts)
         else:
             titles = [f"{code} ({plugins.formats[code].title})" for code in plugin.formats]
             found = f"{owner}: {', '.join(titles) or 'no format'}"

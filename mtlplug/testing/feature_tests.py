@@ -44,7 +44,8 @@ class FeatureTests(Contract):
         """`prepare` and `features` take the rows; facts and references are JSON-like."""
         with no_fault(
             "rows become no features",
-            "let prepare and features take the rows as a JSON Lines file has them",
+            "let prepare and features take the rows as a JSON Lines file has them, and count reads "
+            "from 0 over the feature's own tokens",
         ):
             data = self._specimen.data
         require(len(data.stores[TRAIN]) > 1, "the rows make one feature", "give more rows")
