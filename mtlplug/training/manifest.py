@@ -97,7 +97,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Entry:
     }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    parts = [struct.pack("<Q", len(text)), text]
+    parts: list[bytes | memoryview] = [struct.pack("<Q", len(text)), text]
     parts += [tensor.reshape(-1).view(torch.uint8).numpy().data for _, tensor in ordered]
     with ThreadPoolExecutor(1) as other, path.open("wb") as file:
         digest = other.submit(_digest_of, parts)
