@@ -12,17 +12,19 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from mtlplug.batching.loader import Loader
+from mtlplug.batching.mixes import mixed_pool
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.config import RunConfig
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
+from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.model.weighting import Make
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
@@ -31,6 +33,7 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
+from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
@@ -75,6 +78,9 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             console.print(score_table(report))
             return dict(report)
     console.print(data_table(data))
+    if not config.ignore_memory:
+        memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
+        check_memory(memory, config, world)
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
     with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
@@ -82,6 +88,28 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
         with training.display:
             training.run()
         return finish(training, workspace, data, console)
+
+
+def foretell_memory(
+    workspace: Workspace,
+    data: Sequence[TaskData],
+    encoder: Encoder,
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> Memory:
+    """Peak memory of one rank, before anything is allocated for training."""
+    config = workspace.config
+    pool, packer = prepare_mix(workspace, data, encoder)
+    activations, tokens = largest_micro_batch(
+        packer,
+        pool,
+        world.size,
+        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        checkpointing=config.gradient_checkpointing,
+    )
+    model = new_model(encoder, data, config.seed, workspace.weighting)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
@@ -102,7 +130,7 @@ def prepare_training(
 ) -> Training:
     """Model, engine, mix and evaluation."""
     config = workspace.config
-    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     # Ranks draw their dropout from generators of their own.
     torch.manual_seed(config.seed * 1_000_003 + world.rank)
     return Training(
@@ -122,37 +150,50 @@ def prepare_training(
 
 
 def prepare_steps(
-    config: RunConfig,
+    workspace: Workspace,
     data: Sequence[TaskData],
     encoder: Encoder,
     deepspeed_config: Mapping[str, Any],
     world: World,
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
-    pair_cost = encoder_flops(encoder).pair_cost
-    model = new_model(encoder, data, config.seed)
-    stores = [each.stores[TRAIN] for each in data]
-    pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
+    config = workspace.config
+    pool, packer = prepare_mix(workspace, data, encoder)
+    model = new_model(encoder, data, config.seed, workspace.weighting)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
-    packer = Packer(
-        stores,
-        [each.format for each in data],
-        [each.task.weight for each in data],
-        config.max_tokens,
-        pair_cost,
-    )
     return engine, pool, Loader(packer, world, engine.in_step)
 
 
-def new_model(encoder: Encoder, data: Sequence[TaskData], seed: int) -> MultiTaskModel:
+def prepare_mix(
+    workspace: Workspace, data: Sequence[TaskData], encoder: Encoder
+) -> tuple[Pool, Packer]:
+    """Which features make a batch, and what packs them."""
+    config = workspace.config
+    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
+    packer = Packer(
+        [each.stores[TRAIN] for each in data],
+        [each.format for each in data],
+        [each.task.weight for each in data],
+        config.max_tokens,
+        encoder_flops(encoder).pair_cost,
+    )
+    return pool, packer
+
+
+def new_model(
+    encoder: Encoder, data: Sequence[TaskData], seed: int, weighting: Make | None = None
+) -> MultiTaskModel:
     """The encoder with new heads, the same on every rank."""
     torch.manual_seed(seed)
+    tasks = [each.task for each in data]
     return MultiTaskModel(
         encoder,
-        [each.task for each in data],
+        tasks,
         [each.format for each in data],
         [smallest_read(each) for each in data],
+        weighting(tasks) if weighting else None,
     )
 
 
@@ -199,7 +240,7 @@ def finish(
     if world.main:
         if not training.only_scores:
             encoder = Encoder.from_pretrained(workspace.config.model)
-            model = new_model(encoder, data, workspace.config.seed)
+            model = new_model(encoder, data, workspace.config.seed, workspace.weighting)
             load_weights(model, training.checkpoints.find(str(training.progress.best_at)))
             save_result(model, workspace, folder)
         folder.write("report.json", report)
