@@ -82,14 +82,17 @@ class HeadRows:
     def of(
         cls,
         tasks_B: Indices,
+        firsts: Indices,
         numbers_B: Indices,
         sizes_B: Indices,
         reads_R: Indices,
         weights_B: npt.NDArray[np.float32],
         targets: tuple[Targets, ...],
     ) -> HeadRows:
-        """From features sorted by task: for each its task, its number within it and its rows."""
-        firsts = first_of_each(tasks_B)
+        """From features sorted by task: for each its task, its number within it and its rows.
+
+        `firsts` says where each task begins among them.
+        """
         features = np.empty_like(firsts)
         features[:-1] = firsts[1:] - firsts[:-1]
         features[-1] = len(tasks_B) - firsts[-1]
@@ -176,4 +179,4 @@ def first_of_each(tasks_B: Indices) -> Indices:
     begins_B = np.empty(len(tasks_B), dtype=bool)
     begins_B[0] = True
     np.not_equal(tasks_B[1:], tasks_B[:-1], out=begins_B[1:])
-    return np.flatnonzero(begins_B)
+    return begins_B.nonzero()[0]

@@ -79,8 +79,10 @@ class Records:
         tokens_T = self._words_W[places(self._tokens_at_B, self.tokens_B)]
         return tokens_T & ((1 << TYPE_BITS) - 1), tokens_T >> TYPE_BITS
 
-    def lengths(self) -> Words:
+    def lengths(self) -> Integers | Words:
         """Tokens of each sequence. *Shape:* (S,)."""
+        if (self.sequences_B == 1).all():
+            return self.tokens_B
         return self._words_W[places(self._sequences_at_B, self.sequences_B)]
 
     def reads(self, order_B: Integers) -> Words:
