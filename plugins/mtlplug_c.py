@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sklearn.metrics import (
     accuracy_score,
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from mtlplug.data.tokens import Encode
-
-STOCK_LAYERS = {
-    "bert": ("bert.pooler.dense", "classifier"),
-    "camembert": ("classifier.dense", "classifier.out_proj"),
-    "roberta": ("classifier.dense", "classifier.out_proj"),
-    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
-}
-"""Where transformers' sequence classifiers keep the dense and the projecting layer."""
 
 
 class Classification(TaskFormat):
@@ -104,6 +96,19 @@ class Classification(TaskFormat):
             "mcc": 100 * float(mcc),
         }
 
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """A row with some label; words become a text."""
+        values = {"text": " ".join(row["tokens"])} if "tokens" in row else {}
+        return Row({**values, **row, "label": task.labels[0]}, row.where)
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Tensor, splits: Splits
+    ) -> Any:
+        """The best label, its probability, and those of all labels."""
+        probabilities = dict(zip(task.labels, scores[0].softmax(-1).tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return {"label": label, "score": probabilities[label], "probabilities": probabilities}
+
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
     ) -> dict[str, dict[str, float]]:
@@ -116,14 +121,10 @@ class Classification(TaskFormat):
         )
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForSequenceClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForSequenceClassification` with equal logits."""
         from transformers import AutoModelForSequenceClassification
 
-        family = encoder.config.model_type
-        if family not in STOCK_LAYERS:
-            raise unknown("family of encoders for a stock classifier", family, STOCK_LAYERS)
-        ours = (head.get_submodule("dense"), head.get_submodule("projection"))
-        layers = dict(zip(STOCK_LAYERS[family], ours, strict=True))
+        layers = cast(SequenceHead, head).stock_layers(encoder.config)
         return stock_model(AutoModelForSequenceClassification, encoder, task.labels, layers)
 
 

@@ -31,6 +31,7 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
+    {"mtlplug.plugin_sources"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
@@ -46,8 +47,9 @@ ROOMS = (
     {"mtlplug.workspace"},
     {"mtlplug.listing"},
     {"mtlplug.training"},
+    {"mtlplug.inference"},
     {"mtlplug.bench", "mtlplug.doctor"},
-    {"mtlplug.study"},
+    {"mtlplug.study", "mtlplug.testing"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

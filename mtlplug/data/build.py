@@ -243,8 +243,14 @@ def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _code_digest(cls: type) -> str:
-    """Hash of the module a format is written in: an author's edit builds features anew."""
-    try:
-        return hashlib.sha256(inspect.getsource(inspect.getmodule(cls) or cls).encode()).hexdigest()
-    except (OSError, TypeError):  # no source at hand, for example in an interactive session
-        return ""
+    """Hash of the modules a format and those it inherits from are written in.
+
+    So an author's edit builds features anew.
+    """
+    code = hashlib.sha256()
+    for each in cls.__mro__[: cls.__mro__.index(TaskFormat)]:
+        try:
+            code.update(inspect.getsource(inspect.getmodule(each) or each).encode())
+        except (OSError, TypeError):  # no source at hand, for example in an interactive session
+            return ""
+    return code.hexdigest()

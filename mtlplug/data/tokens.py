@@ -99,7 +99,7 @@ class Encode:
         self.counts: Counter[str] = Counter()
         self.values: dict[str, set[str]] = {}
         self._json: str = backend.to_str()
-        self._backends: dict[str, Tokenizer] = {}
+        self._backends: dict[tuple[Any, ...], Tokenizer] = {}
 
     def part(self, first_row: int) -> Encode:
         """The same service for rows from this one on, which counts by itself."""
@@ -182,15 +182,16 @@ class Encode:
         self, max_length: int | None, *, words: bool = False, **truncation: Any
     ) -> Tokenizer:
         """A private copy of the Rust tokenizer with the truncation wanted, made once."""
-        key = repr((max_length, words, truncation))
-        if key not in self._backends:
-            backend = Tokenizer.from_str(_with_prefix_space(self._json) if words else self._json)
-            backend.no_padding()
-            backend.no_truncation()
-            if max_length is not None:
-                backend.enable_truncation(max_length, **truncation)
-            self._backends[key] = backend
-        return self._backends[key]
+        key = (max_length, words, *truncation.items())
+        if key in self._backends:
+            return self._backends[key]
+        backend = Tokenizer.from_str(_with_prefix_space(self._json) if words else self._json)
+        backend.no_padding()
+        backend.no_truncation()
+        if max_length is not None:
+            backend.enable_truncation(max_length, **truncation)
+        self._backends[key] = backend
+        return backend
 
 
 def _with_prefix_space(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from mtlplug.batching.loader import Loader
+from mtlplug.batching.mixes import mixed_pool
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.config import RunConfig
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
@@ -22,6 +23,7 @@ from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.model.weighting import Make
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
@@ -76,8 +78,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     console.print(data_table(data))
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
-    claim(folder, run, world, overwrite=config.overwrite)
-    with folder.in_need_of_room():
+    with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
         training.resume()
         with training.display:
             training.run()
@@ -102,7 +103,7 @@ def prepare_training(
 ) -> Training:
     """Model, engine, mix and evaluation."""
     config = workspace.config
-    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     # Ranks draw their dropout from generators of their own.
     torch.manual_seed(config.seed * 1_000_003 + world.rank)
     return Training(
@@ -122,17 +123,19 @@ def prepare_training(
 
 
 def prepare_steps(
-    config: RunConfig,
+    workspace: Workspace,
     data: Sequence[TaskData],
     encoder: Encoder,
     deepspeed_config: Mapping[str, Any],
     world: World,
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
+    config = workspace.config
     pair_cost = encoder_flops(encoder).pair_cost
-    model = new_model(encoder, data, config.seed)
+    model = new_model(encoder, data, config.seed, workspace.weighting)
     stores = [each.stores[TRAIN] for each in data]
-    pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
+    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
     packer = Packer(
@@ -145,14 +148,18 @@ def prepare_steps(
     return engine, pool, Loader(packer, world, engine.in_step)
 
 
-def new_model(encoder: Encoder, data: Sequence[TaskData], seed: int) -> MultiTaskModel:
+def new_model(
+    encoder: Encoder, data: Sequence[TaskData], seed: int, weighting: Make | None = None
+) -> MultiTaskModel:
     """The encoder with new heads, the same on every rank."""
     torch.manual_seed(seed)
+    tasks = [each.task for each in data]
     return MultiTaskModel(
         encoder,
-        [each.task for each in data],
+        tasks,
         [each.format for each in data],
         [smallest_read(each) for each in data],
+        weighting(tasks) if weighting else None,
     )
 
 
@@ -162,16 +169,27 @@ def smallest_read(data: TaskData) -> int:
     return int(counts_N[counts_N > 0].min()) if (counts_N > 0).any() else 1
 
 
-def claim(folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool) -> None:
-    """Rank 0 makes the folder ours; what is wrong with it is said by all ranks alike."""
-    problem = None
-    if world.main:
-        try:
-            folder.claim(run, overwrite=overwrite)
-        except MtlplugError as error:
-            problem = str(error)
-    if problem := world.broadcast(problem):
-        raise MtlplugError(problem)
+@contextmanager
+def claimed(
+    folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool
+) -> Iterator[None]:
+    """Rank 0 makes the folder ours and holds it; what is wrong is said by all ranks alike."""
+    with ExitStack() as stack:
+        problem = None
+        if world.main:
+            try:
+                stack.enter_context(folder.held())
+                folder.claim(run, overwrite=overwrite)
+            except MtlplugError as error:
+                problem = str(error)
+        if problem := world.broadcast(problem):
+            raise MtlplugError(problem)
+        check_shared(folder, world)
+        yield
+
+
+def check_shared(folder: RunFolder, world: World) -> None:
+    """Refuse a folder that rank 0 has written to and another rank does not see."""
     if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
         raise MtlplugError(
             f"output folder {folder.path} is not the same on all hosts; "
@@ -188,7 +206,7 @@ def finish(
     if world.main:
         if not training.only_scores:
             encoder = Encoder.from_pretrained(workspace.config.model)
-            model = new_model(encoder, data, workspace.config.seed)
+            model = new_model(encoder, data, workspace.config.seed, workspace.weighting)
             load_weights(model, training.checkpoints.find(str(training.progress.best_at)))
             save_result(model, workspace, folder)
         folder.write("report.json", report)
