@@ -125,6 +125,16 @@ class HeadRows:
             tuple(targets),
         )
 
+    def of_tokens(self, hidden_TD: Tensor) -> dict[int, Tensor]:
+        """The rows that each head reads, (R, D).
+
+        Gathered at once: the gradient of each gather is as large as all tokens. A head may
+        change its rows in place, as nobody else reads them.
+        """
+        rows_RD = hidden_TD[self.places[: sum(self.rows)]]
+        parts = torch.unsafe_split_with_sizes(rows_RD, self.rows)
+        return dict(zip(self.tasks, parts, strict=True))
+
     def by_task(self) -> dict[int, TaskRows]:
         """Each task's own part: views."""
         total, count = sum(self.rows), len(self.sizes_B)

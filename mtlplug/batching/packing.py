@@ -138,8 +138,8 @@ class Packer:
         tasks_B = members.tasks_B[order_B]
         counts_B = records.reads_B[order_B]
         starts_B = (records.tokens_B.cumsum() - records.tokens_B)[order_B]
-        reads_R = records.reads(order_B)
-        reads_R += starts_B.repeat(counts_B)
+        reads_R = starts_B.repeat(counts_B)
+        reads_R += records.reads(order_B)
         firsts = first_of_each(tasks_B)
         return HeadRows.of(
             tasks_B,
