@@ -65,7 +65,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
-    data = build_data(workspace, tasks, console)
+    data = build_data(workspace, tasks, console, encoder.max_length)
     run = describe(workspace, data, deepspeed_config, world)
     if not config.overwrite:
         folder.check(run)
@@ -84,11 +84,20 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
         return finish(training, workspace, data, console)
 
 
-def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
-    """The stored features of all tasks, made where they are missing."""
+def build_data(
+    workspace: Workspace, tasks: Sequence[Task], console: Console, limit: int | None = None
+) -> list[TaskData]:
+    """The stored features of all tasks, made where they are missing.
+
+    Args:
+        workspace: plugins, suite, options.
+        tasks: of the suite.
+        console: shows the reading.
+        limit: the longest sequence the encoder takes, where it is known.
+    """
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
     with BuildDisplay(console, len(jobs)) as reading:
-        return build_all(workspace.builder(), jobs, [TRAIN, VALID], reading.tell)
+        return build_all(workspace.builder(limit), jobs, [TRAIN, VALID], reading.tell)
 
 
 def prepare_training(
