@@ -4,8 +4,8 @@ Process and pool speak in lines of JSON over pipes; what a cell prints goes to i
 driver dies the process ends with it, and so does all it started.
 
 Importing torch, transformers and DeepSpeed takes several seconds of a core. Where it is safe, the
-driver imports them once and its workers are forked from it: on a CPU, and before the driver has
-computed anything, since neither CUDA nor OpenMP's threads survive a fork.
+driver imports them once and its workers are forked from it: on Linux, on a CPU, and before the
+driver has computed anything, since neither CUDA nor OpenMP's threads survive a fork.
 """
 
 from __future__ import annotations
@@ -97,6 +97,9 @@ class Forked:
             os.close(cells_out)
             os.close(answers_in)
             _become_worker(threads, cells_in, answers_out)
+        # An interrupt of the terminal is the driver's to answer. Here and there: it must be so
+        # before either goes on.
+        os.setpgid(self.pid, self.pid)
         os.close(cells_in)
         os.close(answers_out)
         self.stdin: IO[str] = os.fdopen(cells_out, "w", buffering=1, encoding="utf-8")
@@ -115,7 +118,7 @@ def _become_worker(threads: int, cells_in: int, answers_out: int) -> None:
     try:
         import torch
 
-        os.setsid()
+        os.setpgid(0, 0)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.dup2(cells_in, 0)
@@ -137,7 +140,7 @@ def import_all() -> bool:
 
     They may not where torch was there before: it may have been used.
     """
-    untouched = "torch" not in sys.modules and hasattr(os, "fork")
+    untouched = "torch" not in sys.modules and sys.platform == "linux"
     # Among a million objects that stay, looking for garbage takes a tenth of the time.
     gc.disable()
     try:
