@@ -69,7 +69,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
-    data = build_data(workspace, tasks, console)
+    data = build_data(workspace, tasks, console, encoder.max_length)
     run = describe(workspace, data, deepspeed_config, world)
     if not config.overwrite:
         folder.check(run)
@@ -112,11 +112,20 @@ def foretell_memory(
     return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
-def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
-    """The stored features of all tasks, made where they are missing."""
+def build_data(
+    workspace: Workspace, tasks: Sequence[Task], console: Console, limit: int | None = None
+) -> list[TaskData]:
+    """The stored features of all tasks, made where they are missing.
+
+    Args:
+        workspace: plugins, suite, options.
+        tasks: of the suite.
+        console: shows the reading.
+        limit: the longest sequence the encoder takes, where it is known.
+    """
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
     with BuildDisplay(console, len(jobs)) as reading:
-        return build_all(workspace.builder(), jobs, [TRAIN, VALID], reading.tell)
+        return build_all(workspace.builder(limit), jobs, [TRAIN, VALID], reading.tell)
 
 
 def prepare_training(
