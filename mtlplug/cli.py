@@ -26,10 +26,11 @@ from mtlplug.options import (
     suite_options,
     worker_options,
 )
+from mtlplug.plugin_commands import WithPlugins
 from mtlplug.study.worker import import_all
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=WithPlugins, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="mtlplug")
 @click.option("--local-rank", type=int, hidden=True, expose_value=False)
 def main() -> None:
@@ -58,7 +59,13 @@ main.add_command(data)
 @click.option("--warmup-ratio", type=float, help="Share of steps the rate rises over. [0]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
 @named("gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
+@click.option(
+    "--weighting",
+    metavar="NAME[:PARAMETER]",
+    help="How losses are weighted: none, log_num_labels, uncertainty, or a plugin's. [none]",
+)
 @named("log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
+@named("log-to", metavar="NAMES", help="Trackers by commas: tensorboard, wandb, mlflow, trackio.")
 @click.option("--save-minutes", type=float, help="Most minutes between checkpoints. [10]")
 @click.option("--keep-checkpoints", type=int, help="Newest checkpoints kept. [2]")
 @click.option("--hang-seconds", type=float, help="A rank that hangs so long ends the run. [120]")

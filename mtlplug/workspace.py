@@ -87,7 +87,8 @@ def open_workspace(options: Mapping[str, Any]) -> Workspace:
     name, data = given.get("suite") or DEMO, given.get("data")
     if data is not None and not data.is_dir():
         raise MtlplugError(f"data folder {data} does not exist; check --data")
-    suite = load_suite(name, plugins.formats, data, changes=given.get("tasks", {}))
+    changes = given.get("tasks", {})
+    suite = load_suite(name, plugins.formats, data, registry=plugins.registry, changes=changes)
     defaults = Layer(f"suite '{suite.name}'", suite.defaults, of_suite=True)
     values, origins = merge([defaults, *layers])
     config = RunConfig(**values)

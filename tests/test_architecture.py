@@ -31,7 +31,7 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
-    {"mtlplug.plugin_sources"},
+    {"mtlplug.plugin_registry", "mtlplug.plugin_sources"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
@@ -47,7 +47,7 @@ ROOMS = (
     {"mtlplug.batching"},
     {"mtlplug.model"},
     {"mtlplug.workspace"},
-    {"mtlplug.listing"},
+    {"mtlplug.listing", "mtlplug.plugin_commands"},
     {"mtlplug.training"},
     {"mtlplug.inference"},
     {"mtlplug.results", "mtlplug.bench", "mtlplug.doctor"},

@@ -19,8 +19,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
-from mtlplug.model.weighting import Unweighted
-from mtlplug.ragged import Splits
+from mtlplug.ragged import Splits, row_counts
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class MultiTaskModel(nn.Module):
         formats: the format of each task.
         read_counts: for each task the number of rows some feature of it reads; a head without
             rows in a micro-batch runs on that many rows of zeros, where it must run.
-        weighting: gives each feature the loss that counts; by default its own.
+        weighting: gives each feature the loss that counts (`mtlplug.model.weighting`); None: the
+            format's.
 
     Attributes:
         run_absent_heads: run heads without rows too; otherwise they only get a gradient of zero.
@@ -74,7 +74,7 @@ class MultiTaskModel(nn.Module):
         for part in self.heads.modules():
             if isinstance(part, StockHead):
                 part.suit(encoder.model.config)
-        self.weighting = weighting or Unweighted()
+        self.weighting = weighting
         # In dicts torch does not look for them: they stay the encoder's alone.
         self._borrowed = tuple(encoder.lent(each.borrows) for each in formats)
 
@@ -106,9 +106,11 @@ class MultiTaskModel(nn.Module):
             found = head(hidden[number], rows.splits, **self._borrowed[number])
             scores[number] = tree_map(_float, found)
             losses[number] = self._losses(number, scores[number], rows)
-        # After all heads, so that its gradient comes first on every rank.
-        for number, losses_B in self._weighted(losses, batch).items():
-            loss = loss + (losses_B * batch.tasks[number].weights_B).sum()
+            if not self.weighting:
+                loss = loss + (losses[number] * rows.weights_B).sum()
+        if self.weighting:
+            # After all heads, so that its gradient comes first on every rank.
+            loss = loss + self._weighted(self.weighting, losses, batch)
         return Output(
             loss,
             {number: each.detach() for number, each in losses.items()},
@@ -125,17 +127,30 @@ class MultiTaskModel(nn.Module):
             )
         return losses_B.float()
 
-    def _weighted(self, losses: dict[int, Tensor], batch: MicroBatch) -> dict[int, Tensor]:
-        """The losses that count: the weighting's, as many as there were."""
-        splits = {number: batch.tasks[number].splits for number in losses}
-        weighted: dict[int, Tensor] = self.weighting(dict(losses), splits)
-        wrong = [n for n in losses if n not in weighted or weighted[n].shape != losses[n].shape]
-        if wrong:
+    def _weighted(
+        self, weighting: nn.Module, losses: Mapping[int, Tensor], batch: MicroBatch
+    ) -> Tensor:
+        """What the losses add up to once they are weighted, 0-dimensional."""
+        rows = [batch.tasks[number] for number in losses]
+        losses_B = torch.cat([*losses.values()])
+        # One tensor, whatever the tasks: ZeRO-3 counts what a gradient passes on its way.
+        weighted_B: Tensor = weighting(
+            losses_B,
+            torch.cat(
+                [
+                    each.splits.starts_B.new_full((len(each.splits),), n)
+                    for n, each in zip(losses, rows, strict=True)
+                ]
+            ),
+            torch.cat([row_counts(each.splits) for each in rows]),
+        )
+        if weighted_B.shape != losses_B.shape:
             raise MtlplugError(
-                f"the loss weighting {type(self.weighting).__name__} gives no loss for each feature "
-                f"of task '{self.tasks[wrong[0]].name}'; it should give as many as it gets"
+                f"loss weighting {type(weighting).__name__} returned losses of shape "
+                f"{tuple(weighted_B.shape)} for {len(losses_B)} features; it should be one each"
             )
-        return {number: weighted[number] for number in losses}
+        weights_B = torch.cat([each.weights_B for each in rows])
+        return (weighted_B.float() * weights_B).sum()
 
     def _no_loss(self, batch: MicroBatch, hidden_TD: Tensor) -> Tensor:
         """A zero; where absent heads do not run it gives all of their parameters a gradient of
