@@ -165,9 +165,8 @@ class QuestionAnswering(TaskFormat):
         candidates = _candidates(windows, features, row["context"])[: task.option("n_best")]
         nothing = {"text": "", "start": None, "end": None, "score": none}
         everything = [nothing, *candidates]
-        powers = np.exp(
-            [each["score"] - max(e["score"] for e in everything) for each in everything]
-        )
+        scored = np.array([each["score"] for each in everything])
+        powers = np.exp(scored - scored.max())
         for each, power in zip(everything, powers / powers.sum(), strict=True):
             each["probability"] = float(power)
         threshold = task.option("no_answer_threshold") if task.facts["unanswerable"] else np.inf
