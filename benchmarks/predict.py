@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import statistics
 import tempfile
 import time
@@ -33,6 +34,8 @@ from mtlplug.processor import processor
 FILES = ("SL/snips/valid.conll.gz", "SL/gum/valid.conll.gz", "C/imdb_cad/dev.tsv.gz")
 BATCH_SIZES = (1, 8, 32)
 MOST_WORDS = 300  # a review of more is left out, as it may have to be cut
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+"""Signs are words of their own: the pipeline takes parts of a word between signs for words."""
 AGREEMENT = 1e-4
 PACKAGES = ("torch", "transformers", "tokenizers")
 
@@ -77,16 +80,20 @@ def mixed(data: Path, number: int) -> list[Words]:
     draw, found = random.Random(0), []
     for name in FILES:
         kind = "conll" if "conll" in name else "tsv"
-        words = [row.get("tokens") or plain(row) for row in read_rows(data / name, kind, {})]
+        texts = (
+            " ".join(row.get("tokens", ())) or longest(row)
+            for row in read_rows(data / name, kind, {})
+        )
+        words = [WORD.findall(text) for text in texts]
         words = [each for each in words if len(each) <= MOST_WORDS]
         found += draw.sample(words, number // len(FILES))
     draw.shuffle(found)
     return found
 
 
-def plain(row: dict[str, Any]) -> Words:
-    """The words of a row's longest column."""
-    return max((str(value) for value in row.values()), key=len).split()
+def longest(row: dict[str, Any]) -> str:
+    """The longest column of a row."""
+    return max((str(value) for value in row.values()), key=len)
 
 
 def tagging(run: TrainedRun, task: str, folder: str) -> dict[str, Callable[..., Answers]]:
