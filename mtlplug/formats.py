@@ -9,6 +9,7 @@ Shapes: R rows read, B features, D hidden width, L tokens of one sequence.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,25 @@ if TYPE_CHECKING:
     from mtlplug.data.sources import Source
     from mtlplug.data.tokens import Encode, Encoded
 
+CONTRACT = 1
+"""Version of what this module and `mtlplug.heads`, `ragged` and `schemes` promise to formats.
+
+It is raised when a format that worked no longer would."""
+
+OLDEST_CONTRACT = 1
+"""The oldest version that formats may be built for. It follows `CONTRACT` one release later, in
+which formats built for older ones work and are warned of."""
+
+LENDS = ("input_embeddings",)
+"""Parameters of the encoder that a format may borrow. `input_embeddings`: the vocabulary's, (V, E),
+E being D in all families but those that factorise them (ALBERT, small ELECTRA)."""
+
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
+
+
+KINDS = {str: "no text", float: "no number", int: "no whole number", list: "no list"}
+"""What a value is that is none of a kind."""
 
 
 class Row(dict[str, Any]):
@@ -40,6 +58,42 @@ class Row(dict[str, Any]):
     def __init__(self, values: Mapping[str, Any] | None = None, where: str = "") -> None:
         super().__init__(values or {})
         self.where = where
+
+    def value(self, column: str, kind: type, default: Any = ...) -> Any:
+        """The value of a column, checked: what a format reads comes from files of others.
+
+        Args:
+            column: its name.
+            kind: str, float, int or list; numbers may be given as texts, as TSV files have them.
+            default: what stands for a missing value; left out, the value must be there.
+
+        Raises:
+            MtlplugError: it is missing or of another kind; names the row's place and the column.
+        """
+        value = self.get(column)
+        if value is None and default is not ...:
+            return default
+        found = _number(value, kind) if kind in (int, float) else value
+        if type(found) is not kind:
+            raise MtlplugError(
+                f"{self.where}: column '{column}' holds {value!r:.80}, which is {KINDS[kind]}; "
+                "name the column that holds it in the suite"
+            )
+        return found
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A finite number of this kind, from a number or its text; None for anything else."""
+    if type(value) is kind:
+        return value if math.isfinite(value) else None
+    if type(value) not in (str, int, float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    whole = math.isfinite(number) and (kind is float or number.is_integer())
+    return kind(number) if whole else None
 
 
 @dataclass(frozen=True)
@@ -93,6 +147,23 @@ class Feature:
     reference: Any = None
 
 
+@dataclass(frozen=True)
+class Detail:
+    """A table that a format makes about its predictions.
+
+    Attributes:
+        title: for people.
+        header: names of the columns; the first holds words.
+        rows: texts and numbers, each row as wide as the header.
+        note: a sentence below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str | float | int, ...]]
+    note: str = ""
+
+
 class TaskFormat(ABC):
     """A way of turning encoder output into predictions. Stateless.
 
@@ -103,6 +174,14 @@ class TaskFormat(ABC):
         columns: the columns `features` reads from a row; a suite maps a dataset's own names.
         options: names and defaults of what a task may set in its suite.
         version: raise it when `features` changes, so that stored features are built anew.
+        independent_rows: whether the features of a row depend on no other row, so that pieces
+            of a long split may be given to `features` in several processes. What is counted
+            across rows goes through `Encode.count_repeated`; rows are numbered from
+            `Encode.first_row` on.
+        borrows: parameters of the encoder, out of `LENDS`, that its heads compute with beside
+            their own. A head gets them by name at every call, and keeps none of them: they are
+            trained, saved and counted once, as the encoder's.
+        contract: the version of the contract (`CONTRACT`) that the format was written for.
     """
 
     code: str
@@ -111,6 +190,9 @@ class TaskFormat(ABC):
     columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
     version: int = 1
+    independent_rows: bool = False
+    borrows: tuple[str, ...] = ()
+    contract: int = 1
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """Learn from the training rows what must be known before features can be made.
@@ -135,6 +217,7 @@ class TaskFormat(ABC):
     def head(self, task: Task, hidden_size: int) -> nn.Module:
         """A new head: a module called as `head(rows_RD, splits)` which returns scores.
 
+        One that borrows is called as `head(rows_RD, splits, input_embeddings=weights_VE)`.
         Scores are a tensor or a (nested) tuple, list or dict of tensors. Every parameter must
         take part in them, whatever the rows.
         """
@@ -208,6 +291,47 @@ class TaskFormat(ABC):
         """
         return {}
 
+    def row_counts(
+        self, task: Task, predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]
+    ) -> npt.NDArray[Any] | None:
+        """Counts of each row, of whose sums `metrics_of_counts` makes the metrics. Optional.
+
+        What compares two runs draws rows again and again; with counts that takes no time. A
+        format whose metrics join features of a row by a name must have them, as a row that is
+        drawn twice must count twice.
+
+        Args:
+            task: prepared.
+            predictions: of the features of each row.
+            references: of the features of each row.
+
+        Returns:
+            Shape (rows, K); None where the metrics are no function of such sums.
+        """
+        return None
+
+    def metrics_of_counts(self, task: Task, counts_K: npt.NDArray[Any]) -> dict[str, float]:
+        """What `metrics` gives, from the sum of `row_counts` over rows."""
+        raise NotImplementedError(f"format {self.code} has row_counts but no metrics_of_counts")
+
+    def detail(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> list[Detail]:
+        """Tables about what is right and wrong: by label, confusions. Optional."""
+        return []
+
+    def wanted_and_given(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> tuple[str, str]:
+        """The gold of one row and what was predicted, for people; equal where all is right.
+
+        Args:
+            task: prepared.
+            predictions: of the row's features.
+            references: of the row's features.
+        """
+        return str(list(references)), str(list(predictions))
+
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
         """A stock transformers model with equal scores. Optional.
 
@@ -256,3 +380,30 @@ def metrics_of_guesses(
 def mean_metrics(drawn: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of every metric over several draws."""
     return {key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]}
+
+
+LABEL_COLUMNS = ("label", "precision", "recall", "f1", "in gold")
+"""Header of a table of labels."""
+
+MOST_CONFUSIONS = 20
+"""Rows of a table of confusions."""
+
+
+def precision_recall_f1(right: int, given: int, wanted: int) -> tuple[float, float, float]:
+    """In percent; 0 where there is nothing to divide by.
+
+    >>> precision_recall_f1(1, 2, 4)
+    (50.0, 25.0, 33.33333333333333)
+    """
+    precision, recall = 100 * right / max(given, 1), 100 * right / max(wanted, 1)
+    return precision, recall, 100 * 2 * right / max(given + wanted, 1)
+
+
+def confusions(pairs: Mapping[tuple[str, str], int]) -> Detail:
+    """The most frequent mistakes as a table, from counts of (gold, prediction)."""
+    wrong = [(*pair, number) for pair, number in pairs.items() if pair[0] != pair[1] and number]
+    wrong.sort(key=lambda each: (-each[2], each[:2]))
+    more = len(wrong) - MOST_CONFUSIONS
+    note = f"and {more} more" if more > 0 else ""
+    header = ("gold", "predicted", "times")
+    return Detail("confusions", header, wrong[:MOST_CONFUSIONS], note)

@@ -8,14 +8,13 @@ Shapes: R rows read (first token, then the context's), B windows, C context toke
 from __future__ import annotations
 
 import re
-import string
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from mtlplug_qa_detail import AnswerDetail, answer_texts, f1_of, is_one_of, threshold_of
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
@@ -49,7 +48,7 @@ class Question(NamedTuple):
     span: Span | None
 
 
-class QuestionAnswering(TaskFormat):
+class QuestionAnswering(AnswerDetail):
     """Extractive question answering, with questions that may have no answer.
 
     Options:
@@ -66,6 +65,7 @@ class QuestionAnswering(TaskFormat):
     title = "question answering"
     headline = "f1"
     columns = ("id", "question", "context", "answers")
+    independent_rows = True
     options: Mapping[str, Any] = {
         "max_length": 384,
         "stride": 128,
@@ -139,11 +139,10 @@ class QuestionAnswering(TaskFormat):
         Windows of a question are compared by raw scores. Articles are dropped in English only;
         words are what blanks separate, so that Chinese and Thai answers count as one word.
         """
-        threshold = task.option("no_answer_threshold") if task.facts["unanswerable"] else np.inf
-        answers = answer_texts(predictions, references, threshold)
+        answers = answer_texts(predictions, references, threshold_of(task))
         golds = {reference["row"]: reference["answers"] or [""] for reference in references}
-        f1 = [max(_f1(answers[row], gold) for gold in golds[row]) for row in golds]
-        exact = [any(_words(answers[row]) == _words(gold) for gold in golds[row]) for row in golds]
+        f1 = [max(f1_of(answers[row], gold) for gold in golds[row]) for row in golds]
+        exact = [is_one_of(answers[row], golds[row]) for row in golds]
         return {"f1": 100 * float(np.mean(f1)), "exact_match": 100 * float(np.mean(exact))}
 
     def unlabelled(self, task: Task, row: Row) -> Row:
@@ -174,8 +173,7 @@ class QuestionAnswering(TaskFormat):
         powers = np.exp(scored - scored.max())
         for each, power in zip(everything, powers / powers.sum(), strict=True):
             each["probability"] = float(power)
-        threshold = task.option("no_answer_threshold") if task.facts["unanswerable"] else np.inf
-        answered = candidates and none - candidates[0]["score"] <= threshold
+        answered = candidates and none - candidates[0]["score"] <= threshold_of(task)
         answer = candidates[0] if answered else nothing
         return {**answer, "no_answer": nothing["probability"], "candidates": candidates}
 
@@ -207,27 +205,6 @@ class QuestionAnswering(TaskFormat):
         return stock_model(AutoModelForQuestionAnswering, encoder, ("start", "end"), layers)
 
 
-def answer_texts(
-    predictions: Sequence[Any], references: Sequence[Any], threshold: float
-) -> dict[int, str]:
-    """The answer to each question, by row: the best span over all windows, or "".
-
-    As in SQuAD v2 "no answer" has the least of its scores over the windows.
-    """
-    none: dict[int, float] = {}
-    best: dict[int, tuple[float, str]] = {}
-    for prediction, reference in zip(predictions, references, strict=True):
-        row = reference["row"]
-        none[row] = min(none.get(row, np.inf), prediction["none"])
-        best.setdefault(row, (-np.inf, ""))
-        start, end, score = next(iter(prediction["spans"]), (0, 0, -np.inf))
-        if score > best[row][0]:
-            low, high = reference["offsets"][2 * start - 2], reference["offsets"][2 * end - 1]
-            best[row] = score, reference["context"][low:high].strip()
-    answered = {row for row, (score, _) in best.items() if none[row] - score <= threshold}
-    return {row: text if row in answered else "" for row, (_, text) in best.items()}
-
-
 def _any_span(
     reference: Mapping[str, Any], lengths: npt.NDArray[np.int64], generator: np.random.Generator
 ) -> dict[str, Any]:
@@ -240,8 +217,7 @@ def _any_span(
 
 
 def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
-    ids: set[str] = set()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, encode.first_row):
         question, context = row.get("question"), row.get("context")
         if not isinstance(question, str) or not isinstance(context, str):
             raise MtlplugError(
@@ -250,9 +226,7 @@ def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
             )
         answers = _answers(row, encode)
         name = str(number if row.get("id") is None else row["id"])
-        if name in ids:
-            encode.count("ids more than once")
-        ids.add(name)
+        encode.count_repeated("ids more than once", name)
         span = _span(context, answers, encode) if answers else NO_ANSWER
         if row["answers"] is UNLABELLED:
             span = None
@@ -324,20 +298,6 @@ def _target(item: Question, offsets_C2: npt.NDArray[np.int64]) -> list[int]:
     first = int(np.searchsorted(offsets_C2[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets_C2[:, 0], end, side="left")) - 1
     return [first + 1, last + 1] if first <= last else [0, 0]
-
-
-def _words(text: str) -> list[str]:
-    """SQuAD's normalisation: lower case, no punctuation, no articles."""
-    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def _f1(answer: str, gold: str) -> float:
-    ours, theirs = _words(answer), _words(gold)
-    if not ours or not theirs:
-        return float(ours == theirs)
-    common = (Counter(ours) & Counter(theirs)).total()
-    return 2 * common / (len(ours) + len(theirs))
 
 
 @hookimpl

@@ -11,6 +11,7 @@ from itertools import tee
 from typing import TYPE_CHECKING, Any, cast
 from unicodedata import category
 
+from mtlplug_sl_detail import EntityDetail, on_words
 from seqeval.metrics import accuracy_score
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mtlplug.data.tokens import Encode, Encoded
 
 
-class SequenceLabelling(TaskFormat):
+class SequenceLabelling(EntityDetail):
     """Word labels in any tag scheme, converted to IOB2.
 
     Options:
@@ -43,6 +44,7 @@ class SequenceLabelling(TaskFormat):
     title = "sequence labelling"
     headline = "f1"
     columns = ("tokens", "tags")
+    independent_rows = True
     options: Mapping[str, Any] = {"label_all_tokens": False}
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class SequenceLabelling(TaskFormat):
         Words that were cut off count as predicted outside.
         """
         gold = [reference["tags"] for reference in references]
-        ours = [_on_words(*pair) for pair in zip(predictions, references, strict=True)]
+        ours = [on_words(*pair) for pair in zip(predictions, references, strict=True)]
         precision, recall, f1, _ = precision_recall_fscore_support(
             gold, ours, average="micro", scheme=IOB2, zero_division=0
         )
@@ -135,7 +137,7 @@ class SequenceLabelling(TaskFormat):
         best_R, numbers_R = scores.softmax(-1).max(-1)
         words = features[0].reference["words"]
         names = [task.labels[number] for number in numbers_R.tolist()]
-        labels = _on_words(names, features[0].reference)
+        labels = on_words(names, features[0].reference)
         sure = dict(zip(reversed(words), reversed(best_R.tolist()), strict=True))
         text, places = _places(row["tokens"], row.get("text"))
         entities = []
@@ -282,14 +284,6 @@ def _entities(labels: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 
 def _inside(tag: str) -> str:
     return tag if tag == OUTSIDE else "I" + tag[1:]
-
-
-def _on_words(labels: Sequence[str], reference: Mapping[str, Any]) -> list[str]:
-    """Labels of all words of a sentence; of a word read several times its first sub-token's."""
-    tags = [OUTSIDE] * len(reference["tags"])
-    for word, label in zip(reversed(reference["words"]), reversed(labels), strict=True):
-        tags[word] = label
-    return tags
 
 
 @hookimpl

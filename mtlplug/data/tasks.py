@@ -10,8 +10,8 @@ from typing import Any
 from mtlplug.data.fetching import download_name, downloads_folder
 from mtlplug.data.paths import local_path
 from mtlplug.data.sources import Source
-from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
-from mtlplug.errors import MtlplugError, unknown
+from mtlplug.data.tables import Types, check_name, check_table
+from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
 
 ROLES = ("pretrain", "target", "extra")
@@ -21,8 +21,8 @@ TEXT = (str,)
 
 SHARED_KEYS: Types = {
     "reader": TEXT, "columns": (dict,), "header": (bool,), "quoting": TEXT, "encoding": TEXT,
-    "separator": TEXT, "dataset": TEXT, "revision": TEXT, "data_dir": TEXT, "config": TEXT,
-    "only": (dict,),
+    "separator": TEXT, "comment": TEXT, "dataset": TEXT, "revision": TEXT, "data_dir": TEXT,
+    "config": TEXT, "only": (dict,),
 }  # fmt: skip
 SPLIT_KEYS: Types = {
     **SHARED_KEYS, "path": TEXT, "split": TEXT, "part": TEXT, "url": TEXT, "sha256": TEXT,

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mtlplug.data.build import Builder
-from mtlplug.data.tables import check_name, did_you_mean
+from mtlplug.data.tables import check_name
 from mtlplug.data.tokens import Encode
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, did_you_mean
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.loading import load_tokenizer

@@ -6,7 +6,7 @@ Shapes: T packed tokens, S sequences, L tokens of the longest sequence, D hidden
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -80,6 +80,7 @@ class Encoder(nn.Module):
                 self._buckets = Buckets(model)
             else:
                 model.set_attn_implementation(NAME)
+        self._checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             _checkpoint_gradients(model)
 
@@ -126,6 +127,11 @@ class Encoder(nn.Module):
             )
         return self._packed(stream) if self.road == "packed" else self._padded(stream)
 
+    def lent(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Parameters that heads borrow (`TaskFormat.borrows`), by name."""
+        parameters = {"input_embeddings": lambda: self.model.get_input_embeddings().weight}
+        return {name: parameters[name]() for name in names}
+
     @contextmanager
     def padded(self, attention: str, pad_to: int | None = None) -> Iterator[None]:
         """Run as transformers alone would, for measurements: padded, with its own attention.
@@ -144,6 +150,17 @@ class Encoder(nn.Module):
             self.road, self.pad_to, attention = before
             if self._buckets is None:
                 self.model.set_attn_implementation(attention)
+
+    @contextmanager
+    def everything_kept(self) -> Iterator[None]:
+        """Run without gradient checkpointing, for measurements."""
+        if self._checkpointing:
+            self.model.gradient_checkpointing_disable()
+        try:
+            yield
+        finally:
+            if self._checkpointing:
+                _checkpoint_gradients(self.model)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the model and its tokenizer so that the Auto classes of transformers open them."""

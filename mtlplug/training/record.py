@@ -22,6 +22,7 @@ FREE_TO_CHANGE = (
     "cache",
     "overwrite",
     "log_every",
+    "log_to",
     "keep_checkpoints",
     "save_minutes",
     "hang_seconds",
@@ -30,6 +31,8 @@ FREE_TO_CHANGE = (
     "suite",
     "model",
     "deepspeed_config",
+    "ignore_memory",
+    "tasks",
 )
 """Options that do not decide a run's result, or are only the names of what does."""
 
