@@ -116,9 +116,7 @@ def _load(
 ) -> tuple[Plugin, tuple[TaskFormat, ...], Named]:
     """One plugin and what it brings; any fault of its own becomes its `error`."""
     dist = point.dist
-    plugin = Plugin(
-        point.name, dist.metadata["Name"] if dist else "?", dist.version if dist else "?"
-    )
+    plugin = Plugin(point.name, dist.metadata["Name"] if dist else "?", dist.version if dist else "?")
     if off:
         return replace(plugin, off=off), (), {}
     name = f"{plugin.distribution}:{point.name}"
