@@ -1,7 +1,7 @@
 """`mtlplug predict` beside transformers' pipelines: the same model, exported, on the same texts.
 
 Texts of mixed lengths, as a file of them may have: requests (SNIPS), sentences of many genres
-(GUM), film reviews. The pipelines take them in batches of several sizes, each padded to its longest
+(GUM), and a tenth, or a third, film reviews. The pipelines take them in batches of several sizes, each padded to its longest
 text. Processor time of the process, in turns; before, all answers are compared: entities and labels
 must be equal, and their scores.
 
@@ -31,7 +31,9 @@ from mtlplug.inference.inputs import read_rows
 from mtlplug.inference.trained import TrainedRun, open_run
 from mtlplug.processor import processor
 
-FILES = ("SL/snips/valid.conll.gz", "SL/gum/valid.conll.gz", "C/imdb_cad/dev.tsv.gz")
+SHORT = ("SL/snips/valid.conll.gz", "SL/gum/valid.conll.gz")
+LONG = "C/imdb_cad/dev.tsv.gz"
+SHARES = {"a tenth long": 0.1, "a third long": 1 / 3}
 BATCH_SIZES = (1, 8, 32)
 MOST_WORDS = 300  # a review of more is left out, as it may have to be cut
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
@@ -57,36 +59,35 @@ def main(
     """Print and write texts a second, and how much faster we are than each pipeline."""
     torch.set_num_threads(1)
     opened = open_run(run, [tags, texts], device="cpu")
-    inputs = mixed(data, number)
     figures: dict[str, Any] = {
         "command": f"python benchmarks/predict.py RUN --tags {tags} --texts {texts}",
         "processor": processor().name,
         "versions": {name: version(name) for name in PACKAGES},
         "model": opened.run["options"]["model"].rstrip("/").split("/")[-2:],
-        "texts": len(inputs),
-        "words": {"all": sum(map(len, inputs)), "median": statistics.median(map(len, inputs))},
     }
     with tempfile.TemporaryDirectory() as folder:
-        for ways in (tagging(opened, tags, folder), classifying(opened, texts, folder)):
-            figures[next(iter(ways))] = compared(ways, inputs, turns)
+        tasks = (tagging(opened, tags, folder), classifying(opened, texts, folder))
+        for name, share in SHARES.items():
+            inputs = mixed(data, number, share)
+            lengths = [len(words) for words in inputs]
+            figures[name] = {"texts": len(inputs), "mean words": round(statistics.mean(lengths), 1)}
+            for ways in tasks:
+                figures[name][next(iter(ways))] = compared(ways, inputs, turns)
     text = json.dumps(figures, indent=1)
     print(text)
     if output:
         output.write_text(text + "\n", encoding="utf-8")
 
 
-def mixed(data: Path, number: int) -> list[Words]:
-    """As many texts of each file, as words, in random order."""
+def mixed(data: Path, number: int, share: float) -> list[Words]:
+    """Texts as words, in random order, a share of them long."""
     draw, found = random.Random(0), []
-    for name in FILES:
-        kind = "conll" if "conll" in name else "tsv"
-        texts = (
-            " ".join(row.get("tokens", ())) or longest(row)
-            for row in read_rows(data / name, kind, {})
-        )
+    long = round(number * share)
+    for name, wanted in [*((name, (number - long) // 2) for name in SHORT), (LONG, long)]:
+        rows = read_rows(data / name, "tsv" if name == LONG else "conll", {})
+        texts = (" ".join(row.get("tokens", ())) or longest(row) for row in rows)
         words = [WORD.findall(text) for text in texts]
-        words = [each for each in words if len(each) <= MOST_WORDS]
-        found += draw.sample(words, number // len(FILES))
+        found += draw.sample([each for each in words if len(each) <= MOST_WORDS], wanted)
     draw.shuffle(found)
     return found
 
