@@ -1,9 +1,9 @@
 """`mtlplug predict` beside transformers' pipelines: the same model, exported, on the same texts.
 
 Texts of mixed lengths, as a file of them may have: requests (SNIPS), sentences of many genres
-(GUM), and a tenth, or a third, film reviews. The pipelines take them in batches of several sizes, each padded to its longest
-text. Processor time of the process, in turns; before, all answers are compared: entities and labels
-must be equal, and their scores.
+(GUM), and a tenth, or a third, film reviews. The pipelines take them in batches of several sizes,
+each padded to its longest. Processor time, in turns; before, all answers are compared: entities and
+labels must be equal, and their scores.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/predict.py RUN --data DIR --tags TASK --texts TASK \
     --output benchmarks/results/predict.json
