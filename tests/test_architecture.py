@@ -25,6 +25,7 @@ CONTRACT = {
     "mtlplug.hookspecs",
     "mtlplug.ragged",
     "mtlplug.schemes",
+    "mtlplug.spans",
     "mtlplug.formats",
     "mtlplug.heads",
 }
@@ -73,6 +74,7 @@ PUBLIC = {
     "mtlplug.heads",
     "mtlplug.ragged",
     "mtlplug.schemes",
+    "mtlplug.spans",
 }
 
 MODULES = {
