@@ -18,6 +18,7 @@ from mtlplug.options import (
     PATH,
     finetune_options,
     named,
+    pairs,
     shown_errors,
     step_options,
     steps_of_trainer,
@@ -221,6 +222,71 @@ def doctor(
 
     if not examine(options, zero, ranks, groups, as_json):
         sys.exit(1)
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("folder", type=PATH, metavar="RUN")
+@click.argument("file", type=PATH, default="-", metavar="[FILE|-]")
+@click.option("--task", "tasks", required=True, help="Which heads: tasks joined by commas.")
+@click.option("--input", "kind", help="text, conll, jsonl, squad, tsv, csv. [by the file's name]")
+@click.option("--format", "output_format", default="jsonl", show_default=True, help="Or conll.")
+@click.option("--to", type=PATH, help="File for the predictions. [standard output]")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=pairs,
+    metavar="OURS=THEIRS",
+    help="What the file calls a column: text=review; may be repeated.",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    callback=pairs,
+    metavar="KEY=VALUE",
+    help="An option of the task's format, other than in training: n_best=3; may be repeated.",
+)
+@click.option("--encoding", default="utf-8", show_default=True, help="Of the file.")
+@shown_errors
+def predict(folder: Path, file: Path, tasks: str, **options: Any) -> None:
+    """Predict with a finished run: one answer for each row of a file or of standard input.
+
+    Several tasks share one pass of the encoder. Rows are read as they come, in bounded memory.
+    """
+    from mtlplug.inference.command import predict as run_prediction
+
+    run_prediction(folder, [name.strip() for name in tasks.split(",")], file, **options)
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("folder", type=PATH, metavar="RUN")
+@click.option("--task", help="Write the stock model of this task.")
+@click.option("--all", "everything", is_flag=True, help="Of every task, each in TO/TASK.")
+@click.option("--encoder", is_flag=True, help="The encoder alone.")
+@click.option("--to", type=PATH, required=True, help="A new or empty folder.")
+@click.option("--onnx", is_flag=True, help="Write model.onnx too, checked against torch.")
+@shown_errors
+def export(folder: Path, **options: Any) -> None:
+    """Write models of a finished run that transformers opens without mtlplug.
+
+    With tokenizer, names of labels and model card; logits are equal to those of the run.
+    """
+    from mtlplug.inference.command import export as run_export
+
+    run_export(folder, **options)
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("folder", type=PATH)
+@click.option("--repo", required=True, metavar="ORG/NAME", help="Made where it is not there.")
+@click.option("--public", is_flag=True, help="For everybody to see. [private]")
+@shown_errors
+def push(folder: Path, repo: str, public: bool) -> None:
+    """Upload an exported folder to the Hugging Face hub, as the user who is logged in."""
+    from mtlplug.inference.push import push as run_push
+
+    click.echo(run_push(folder, repo, public=public))
 
 
 @main.command(context_settings=CONTEXT)

@@ -42,6 +42,7 @@ OF_THE_USER = (
     "overwrite",
     "deepspeed_config",
     "allow_change",
+    "log_to",
     "tasks",
     "ignore_memory",
 )
@@ -74,9 +75,13 @@ class RunConfig:
         weight_decay: AdamW's, on weights (not biases or normalisation).
         gradient_clipping: largest norm of the gradient; 0 for none.
         max_rows_per_task: most rows of each split; None for all.
+        mix: how often each task comes: NAME or NAME:PARAMETER (`mtlplug.batching.mixes`).
+        weighting: how losses of tasks are weighted: NAME or NAME:PARAMETER
+            (`mtlplug.model.weighting`).
         deepspeed_config: a DeepSpeed JSON file; None for ours.
         gradient_checkpointing: recompute activations in the backward pass.
         log_every: steps between two lines of metrics.jsonl.
+        log_to: trackers that get these lines too, by commas (`mtlplug.training.trackers`).
         keep_checkpoints: how many of the newest checkpoints are kept, beside the best epoch's.
         save_minutes: most minutes between two checkpoints.
         hang_seconds: after which a rank that does not go on ends the run; 0 for never.
@@ -104,9 +109,12 @@ class RunConfig:
     weight_decay: float = 0.0
     gradient_clipping: float = 1.0
     max_rows_per_task: int | None = None
+    mix: str = "proportional"
+    weighting: str = "none"
     deepspeed_config: Path | None = None
     gradient_checkpointing: bool = False
     log_every: int = 10
+    log_to: str = ""
     keep_checkpoints: int = 2
     save_minutes: float = 10.0
     hang_seconds: float = 120.0

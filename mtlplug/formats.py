@@ -9,6 +9,7 @@ Shapes: R rows read, B features, D hidden width, L tokens of one sequence.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,25 @@ if TYPE_CHECKING:
     from mtlplug.data.sources import Source
     from mtlplug.data.tokens import Encode, Encoded
 
+CONTRACT = 1
+"""Version of what this module and `mtlplug.heads`, `ragged` and `schemes` promise to formats.
+
+It is raised when a format that worked no longer would."""
+
+OLDEST_CONTRACT = 1
+"""The oldest version that formats may be built for. It follows `CONTRACT` one release later, in
+which formats built for older ones work and are warned of."""
+
+LENDS = ("input_embeddings",)
+"""Parameters of the encoder that a format may borrow. `input_embeddings`: the vocabulary's, (V, E),
+E being D in all families but those that factorise them (ALBERT, small ELECTRA)."""
+
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
+
+
+KINDS = {str: "no text", float: "no number", int: "no whole number", list: "no list"}
+"""What a value is that is none of a kind."""
 
 
 class Row(dict[str, Any]):
@@ -40,6 +58,42 @@ class Row(dict[str, Any]):
     def __init__(self, values: Mapping[str, Any] | None = None, where: str = "") -> None:
         super().__init__(values or {})
         self.where = where
+
+    def value(self, column: str, kind: type, default: Any = ...) -> Any:
+        """The value of a column, checked: what a format reads comes from files of others.
+
+        Args:
+            column: its name.
+            kind: str, float, int or list; numbers may be given as texts, as TSV files have them.
+            default: what stands for a missing value; left out, the value must be there.
+
+        Raises:
+            MtlplugError: it is missing or of another kind; names the row's place and the column.
+        """
+        value = self.get(column)
+        if value is None and default is not ...:
+            return default
+        found = _number(value, kind) if kind in (int, float) else value
+        if type(found) is not kind:
+            raise MtlplugError(
+                f"{self.where}: column '{column}' holds {value!r:.80}, which is {KINDS[kind]}; "
+                "name the column that holds it in the suite"
+            )
+        return found
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A finite number of this kind, from a number or its text; None for anything else."""
+    if type(value) is kind:
+        return value if math.isfinite(value) else None
+    if type(value) not in (str, int, float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    whole = math.isfinite(number) and (kind is float or number.is_integer())
+    return kind(number) if whole else None
 
 
 @dataclass(frozen=True)
@@ -120,6 +174,14 @@ class TaskFormat(ABC):
         columns: the columns `features` reads from a row; a suite maps a dataset's own names.
         options: names and defaults of what a task may set in its suite.
         version: raise it when `features` changes, so that stored features are built anew.
+        independent_rows: whether the features of a row depend on no other row, so that pieces
+            of a long split may be given to `features` in several processes. What is counted
+            across rows goes through `Encode.count_repeated`; rows are numbered from
+            `Encode.first_row` on.
+        borrows: parameters of the encoder, out of `LENDS`, that its heads compute with beside
+            their own. A head gets them by name at every call, and keeps none of them: they are
+            trained, saved and counted once, as the encoder's.
+        contract: the version of the contract (`CONTRACT`) that the format was written for.
     """
 
     code: str
@@ -128,6 +190,9 @@ class TaskFormat(ABC):
     columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
     version: int = 1
+    independent_rows: bool = False
+    borrows: tuple[str, ...] = ()
+    contract: int = 1
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """Learn from the training rows what must be known before features can be made.
@@ -152,6 +217,7 @@ class TaskFormat(ABC):
     def head(self, task: Task, hidden_size: int) -> nn.Module:
         """A new head: a module called as `head(rows_RD, splits)` which returns scores.
 
+        One that borrows is called as `head(rows_RD, splits, input_embeddings=weights_VE)`.
         Scores are a tensor or a (nested) tuple, list or dict of tensors. Every parameter must
         take part in them, whatever the rows.
         """
@@ -182,6 +248,32 @@ class TaskFormat(ABC):
         self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
     ) -> dict[str, float]:
         """Scores of a split, in percent where the field gives percent; holds `headline`."""
+
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """The row as `features` takes it, where its gold is not known. Optional.
+
+        Columns of the gold are filled with anything that `features` accepts, as targets and
+        reference are not looked at; columns that can be made of others are made (words of a
+        `text`). By default the row as it is.
+        """
+        return row
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Any, splits: Splits
+    ) -> Any:
+        """What a user is shown of the prediction for one row, JSON-like. Optional.
+
+        By default what `decode` gives: one prediction, or a list where there are several features.
+
+        Args:
+            task: prepared.
+            row: as `unlabelled` gave it.
+            features: all that `features` made of it, one or more, as they were encoded.
+            scores: of its features, float32 on the CPU, as for `decode`.
+            splits: how the rows read belong to its features.
+        """
+        predictions = self.decode(task, scores, splits)
+        return predictions[0] if len(predictions) == 1 else predictions
 
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]

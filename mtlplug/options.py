@@ -19,6 +19,7 @@ import click
 from mtlplug.completion import complete_suites
 from mtlplug.config import ALIASES, deep_merge
 from mtlplug.errors import MtlplugError, StoppedError
+from mtlplug.plugin_sources import give
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -56,8 +57,22 @@ class Shown(click.ClickException):
         click.echo(f"error: {place}{self.message}", file=file or sys.stderr)
 
 
+plugin_option = click.option(
+    "-p",
+    "given",
+    multiple=True,
+    metavar="PLUGIN",
+    expose_value=False,
+    callback=lambda _, __, values: give(values),
+    help="Load a .py file or module as a plugin; no:NAME switches one off. May be repeated.",
+)
+
+
 def shown_errors(command: Command) -> Command:
-    """Turn a `MtlplugError` into one sentence and exit code 2, a `StoppedError` into 3."""
+    """Turn a `MtlplugError` into one sentence and exit code 2, a `StoppedError` into 3.
+
+    Every such command takes `-p`.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -70,7 +85,7 @@ def shown_errors(command: Command) -> Command:
         except StoppedError:
             sys.exit(STOPPED)
 
-    return wrapped  # type: ignore[return-value]
+    return plugin_option(wrapped)  # type: ignore[return-value]
 
 
 def named(name: str, **settings: Any) -> Callable[[Command], Command]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtlplug.batching.mixes import Mix, make_mix
 from mtlplug.config import Layer, RunConfig, merge
 from mtlplug.data.build import Builder
 from mtlplug.data.suites import DEMO, Suite, load_suite, parse_toml
@@ -17,6 +18,8 @@ from mtlplug.plugin_manager import Plugins, load_plugins
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from mtlplug.model.weighting import Make
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,18 @@ class Workspace:
         from mtlplug.model.loading import load_tokenizer
 
         return load_tokenizer(self.config.model)
+
+    @functools.cached_property
+    def mix(self) -> Mix:
+        """How often each task comes."""
+        return make_mix(self.config.mix, self.plugins.registry)
+
+    @functools.cached_property
+    def weighting(self) -> Make:
+        """What makes the weighting of the losses."""
+        from mtlplug.model.weighting import make_weighting
+
+        return make_weighting(self.config.weighting, self.plugins.registry)
 
     def builder(self) -> Builder:
         """What makes and opens feature stores for this encoder."""
@@ -76,7 +91,7 @@ def open_workspace(options: Mapping[str, Any]) -> Workspace:
         raise MtlplugError(
             f"suite '{suite.name}' names no encoder; give one with --model DIR_OR_ID"
         )
-    return Workspace(
+    workspace = Workspace(
         plugins,
         suite,
         replace(
@@ -88,6 +103,8 @@ def open_workspace(options: Mapping[str, Any]) -> Workspace:
         ),
         origins,
     )
+    _ = workspace.mix, workspace.weighting  # what is wrong with them is said before data is read
+    return workspace
 
 
 def _given(options: Mapping[str, Any]) -> list[Layer]:

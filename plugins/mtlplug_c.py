@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sklearn.metrics import (
@@ -45,14 +45,6 @@ if TYPE_CHECKING:
 
     from mtlplug.data.tokens import Encode
 
-STOCK_LAYERS = {
-    "bert": ("bert.pooler.dense", "classifier"),
-    "camembert": ("classifier.dense", "classifier.out_proj"),
-    "roberta": ("classifier.dense", "classifier.out_proj"),
-    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
-}
-"""Where transformers' sequence classifiers keep the dense and the projecting layer."""
-
 
 class Classification(TaskFormat):
     """One label for a text or a pair of texts; labels go by name, whatever their type."""
@@ -61,6 +53,7 @@ class Classification(TaskFormat):
     title = "classification"
     headline = "accuracy"
     columns = ("text", "text_pair", "label")
+    independent_rows = True
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """The label names, sorted (numbers by value), unless the suite names them."""
@@ -116,6 +109,19 @@ class Classification(TaskFormat):
             "f1": 100 * float(f1),
             "mcc": 100 * float(mcc),
         }
+
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """A row with some label; words become a text."""
+        values = {"text": " ".join(row["tokens"])} if "tokens" in row else {}
+        return Row({**values, **row, "label": task.labels[0]}, row.where)
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Tensor, splits: Splits
+    ) -> Any:
+        """The best label, its probability, and those of all labels."""
+        probabilities = dict(zip(task.labels, scores[0].softmax(-1).tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return {"label": label, "score": probabilities[label], "probabilities": probabilities}
 
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
@@ -176,14 +182,10 @@ class Classification(TaskFormat):
         return references[0], predictions[0]
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForSequenceClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForSequenceClassification` with equal logits."""
         from transformers import AutoModelForSequenceClassification
 
-        family = encoder.config.model_type
-        if family not in STOCK_LAYERS:
-            raise unknown("family of encoders for a stock classifier", family, STOCK_LAYERS)
-        ours = (head.get_submodule("dense"), head.get_submodule("projection"))
-        layers = dict(zip(STOCK_LAYERS[family], ours, strict=True))
+        layers = cast(SequenceHead, head).stock_layers(encoder.config)
         return stock_model(AutoModelForSequenceClassification, encoder, task.labels, layers)
 
 

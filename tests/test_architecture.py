@@ -31,6 +31,7 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
+    {"mtlplug.plugin_sources"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
@@ -50,7 +51,7 @@ ROOMS = (
     {"mtlplug.training"},
     {"mtlplug.inference"},
     {"mtlplug.results", "mtlplug.bench", "mtlplug.doctor"},
-    {"mtlplug.study", "mtlplug.api"},
+    {"mtlplug.study", "mtlplug.testing", "mtlplug.api"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

@@ -1,6 +1,8 @@
-"""REG: a number for a text or a pair of texts, as in STS-B."""
+"""REG: a number for a text or a pair of texts, as in STS-B (Cer et al., 2017)."""
 
-import numpy as np
+from itertools import tee
+
+from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import mse_loss
 
 import mtlplug
@@ -9,17 +11,17 @@ from mtlplug.heads import SequenceHead
 
 
 class Regression(TaskFormat):
-    """Squared error on the first token's row; ranked by Pearson's correlation in percent."""
+    """Squared error on the first token's row; ranked by Pearson's correlation."""
 
     code, title, headline = "REG", "regression", "pearson"
     columns = ("text", "text_pair", "score")
 
     def features(self, task, rows, encode):
         """Read the first token; the target is the score."""
-        rows = list(rows)
-        texts = ((row["text"], row.get("text_pair")) for row in rows)
+        rows, given = tee(rows)
+        texts = ((row.value("text", str), row.value("text_pair", str, None)) for row in given)
         for row, encoded in zip(rows, encode.texts(texts), strict=True):
-            score = float(row["score"])
+            score = row.value("score", float)
             yield Feature((encoded,), reads=[0], target=[score], reference=score)
 
     def head(self, task, hidden_size):
@@ -35,8 +37,13 @@ class Regression(TaskFormat):
         return scores[:, 0].tolist()
 
     def metrics(self, task, predictions, references):
-        """Pearson's correlation, in percent."""
-        return {"pearson": 100 * float(np.corrcoef(predictions, references)[0, 1])}
+        """Pearson's and Spearman's correlation in percent; 0 where one side is constant."""
+        if min(len(set(predictions)), len(set(references))) < 2:
+            return {"pearson": 0.0, "spearman": 0.0}
+        return {
+            "pearson": 100 * float(pearsonr(predictions, references).statistic),
+            "spearman": 100 * float(spearmanr(predictions, references).statistic),
+        }
 
 
 @mtlplug.hookimpl

@@ -29,7 +29,11 @@ Find = Callable[[str, Path], Path]
 """The file of the suite that a file names: name, and the file that names it."""
 
 
-def layered(path: Path, parse: Callable[[Path], dict[str, Any]], find: Find) -> dict[str, Any]:
+Parse = Callable[[Path, str], dict[str, Any]]
+"""Reads the file of a suite; it is told the name by which another suite extends it, or ""."""
+
+
+def layered(path: Path, parse: Parse, find: Find) -> dict[str, Any]:
     """What a suite file says, laid over the suites it extends.
 
     Args:
@@ -40,32 +44,32 @@ def layered(path: Path, parse: Callable[[Path], dict[str, Any]], find: Find) -> 
     Raises:
         MtlplugError: a file has unknown keys, extends itself, or drops a task that is not there.
     """
-    return _layered(path, parse, find, ())
+    return _layered(path, "", parse, find, ())
 
 
 def _layered(
-    path: Path, parse: Callable[[Path], dict[str, Any]], find: Find, above: tuple[Path, ...]
+    path: Path, name: str, parse: Parse, find: Find, above: tuple[Path, ...]
 ) -> dict[str, Any]:
     if path in above:
         chain = " -> ".join(str(each) for each in (*above, path))
         raise MtlplugError(f"suite {path} extends itself: {chain}; remove one 'extends'")
-    table = parse(path)
+    table = parse(path, name)
     check_table(table, SUITE_KEYS, str(path))
-    for name, task in table.get("tasks", {}).items():
-        check_table({name: task}, {name: (dict,)}, str(path))
+    for key, task in table.get("tasks", {}).items():
+        check_table({key: task}, {key: (dict,)}, str(path))
     extended = table.get("extends")
     if extended is None:
         if "drop" in table:
             raise MtlplugError(f"{path} drops tasks but extends no suite; remove 'drop'")
         return table
-    base = _layered(find(extended, path), parse, find, (*above, path))
+    base = _layered(find(extended, path), extended, parse, find, (*above, path))
     base = _without(base, table.get("drop", []), str(path))
     tasks = dict(base.get("tasks", {}))
-    for name, task in table.get("tasks", {}).items():
-        tasks[name] = lay_over(tasks.get(name, {}), task)
+    for key, task in table.get("tasks", {}).items():
+        tasks[key] = lay_over(tasks.get(key, {}), task)
     merged: dict[str, Any] = {"title": base.get("title", ""), **table, "tasks": tasks}
-    for key in MERGED:
-        merged[key] = {**base.get(key, {}), **table.get(key, {})}
+    for part in MERGED:
+        merged[part] = {**base.get(part, {}), **table.get(part, {})}
     return merged
 
 

@@ -34,7 +34,8 @@ def read_conll(source: Source) -> Iterator[Record]:
     """One record per sentence: for each column asked for, the list of its fields.
 
     Columns are parted by tabs where the first line has one, else by blanks; a line of blanks
-    only ends a sentence. `-DOCSTART-` lines are sentences like any other.
+    only ends a sentence. `-DOCSTART-` lines are sentences like any other. Lines that begin with
+    `Source.comment` are passed over.
     """
     path, columns = source.file, _numbers(source)
     numbers = sorted(set(columns.values()))
@@ -64,6 +65,8 @@ def _conll_lines(source: Source, columns: Mapping[str, int]) -> Iterator[tuple[i
     # would otherwise give its token as the tag.
     needed = max(0, max(columns.values()) + 1) - min(0, min(columns.values()))
     for number, line in lines(path, source.encoding):
+        if source.comment and line.startswith(source.comment):
+            continue
         if not line.strip(" \t"):
             yield number, []
             continue
@@ -194,6 +197,7 @@ ENDINGS = {
     ".iob": "conll",
     ".iob2": "conll",
     ".tokens": "conll",
+    ".conllu": "conll",
     ".tsv": "tsv",
     ".csv": "csv",
     ".jsonl": "jsonl",

@@ -59,6 +59,8 @@ class Source:
             (default of CSV).
         encoding: of a text file, as Python names it.
         separator: between fields; empty for a tab (TSV), a comma (CSV), tab or blanks (CoNLL).
+        comment: lines of a CoNLL file that begin with it are passed over ("#" in CoNLL-U); empty
+            for none, because a token may be any text.
         revision: of a dataset on the hub, best a full commit id.
         data_dir: folder inside the dataset.
         config: configuration of the dataset.
@@ -78,6 +80,7 @@ class Source:
     quoting: str = ""
     encoding: str = "utf-8"
     separator: str = ""
+    comment: str = ""
     revision: str | None = None
     data_dir: str | None = None
     config: str | None = None
@@ -219,6 +222,8 @@ class Source:
         settings += [self.revision, self.data_dir, self.config, self.split]
         if self.only or self.part:
             settings += [dict(self.only), self.part]
+        if self.comment:
+            settings += [self.comment]
         self._check_downloaded()
         if self.path is not None:
             content = content_hash(self.path)

@@ -42,7 +42,7 @@ A split is a path, or a table with the settings of `mtlplug.data.sources.Source`
 but `path`, `url`, `sha256`, `split` and `part` may also stand at the task and is then for all its
 splits. A file with `extends = "NAME_OR_TOML"` is laid over that suite (`mtlplug.data.layers`), and
 `drop = ["TASK"]` leaves tasks of that suite out. Paths start from --data, else from the file that
-was named, also those of the extended suite.
+was named, also those of the extended suite; only `demo` brings its own data, wherever it is.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ import mtlplug.suites
 from mtlplug.data.layers import lay_over, layered
 from mtlplug.data.paths import local_path
 from mtlplug.data.tables import check_name, check_table
-from mtlplug.data.tasks import ROLES, task_from_table
+from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
 from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
 
@@ -150,7 +150,7 @@ def load_suite(
         MtlplugError: there is no such suite, or it says something that is unknown or wrong.
     """
     path = _find(name_or_path)
-    table = layered(path, parse_toml, _extended)
+    table = layered(path, _parsed, _extended)
     base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
     if not base.is_dir():
         raise MtlplugError(f"data folder {base} does not exist; give another with --data")
@@ -213,9 +213,22 @@ def _find(name: str) -> Path:
 def _extended(name: str, path: Path) -> Path:
     """The file of the suite that `path` extends; relative paths start from the latter's folder."""
     if name == DEMO:
-        raise MtlplugError(f"{path} extends '{DEMO}', which brings its own data; extend another")
+        return _find(name)
     beside = path.parent / local_path(name, f"{path}: extends")
     return beside if name not in known_suites() and beside.is_file() else _find(name)
+
+
+def _parsed(path: Path, name: str) -> dict[str, Any]:
+    """What a file says, and the demo's with its own places: it brings its data and encoder."""
+    table = parse_toml(path)
+    if name != DEMO:
+        return table
+    tasks = {
+        task: {k: str(path.parent / v) if k in SPLITS else v for k, v in values.items()}
+        for task, values in table["tasks"].items()
+    }
+    defaults = {**table["defaults"], "model": str(path.parent / table["defaults"]["model"])}
+    return {**table, "tasks": tasks, "defaults": defaults}
 
 
 def parse_toml(path: Path) -> dict[str, Any]:

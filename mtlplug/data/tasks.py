@@ -21,8 +21,8 @@ TEXT = (str,)
 
 SHARED_KEYS: Types = {
     "reader": TEXT, "columns": (dict,), "header": (bool,), "quoting": TEXT, "encoding": TEXT,
-    "separator": TEXT, "dataset": TEXT, "revision": TEXT, "data_dir": TEXT, "config": TEXT,
-    "only": (dict,),
+    "separator": TEXT, "comment": TEXT, "dataset": TEXT, "revision": TEXT, "data_dir": TEXT,
+    "config": TEXT, "only": (dict,),
 }  # fmt: skip
 SPLIT_KEYS: Types = {
     **SHARED_KEYS, "path": TEXT, "split": TEXT, "part": TEXT, "url": TEXT, "sha256": TEXT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 VOCABULARY = 1200
@@ -16,8 +16,14 @@ SIZES = {
 }
 
 
-def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
-    """Train a cased WordPiece tokenizer, which `AutoTokenizer` opens; returns its size."""
+def save_tokenizer(folder: Path, texts: Iterable[str], pieces: int | None = None) -> int:
+    """Train a cased WordPiece tokenizer, which `AutoTokenizer` opens; returns its size.
+
+    Args:
+        folder: where it is saved.
+        texts: to train on.
+        pieces: how many pieces of words it knows beside letters; None for `VOCABULARY` in all.
+    """
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
     from tokenizers.trainers import WordPieceTrainer
@@ -29,8 +35,11 @@ def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
     # The trainer numbers the letters inside words in random order, and merges equally frequent
     # pairs by number; as "special" tokens they have fixed numbers.
     letters = [f"##{letter}" for letter in sorted(set("".join(texts)))]
+    least = len(SPECIALS) + 2 * len(letters)
     trainer = WordPieceTrainer(
-        vocab_size=VOCABULARY, special_tokens=[*SPECIALS, *letters], show_progress=False
+        vocab_size=VOCABULARY if pieces is None else least + pieces,
+        special_tokens=[*SPECIALS, *letters],
+        show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
     backend = Tokenizer(WordPiece(learner.get_vocab(), unk_token="[UNK]"))
@@ -56,15 +65,17 @@ def save_tokenizer(folder: Path, texts: Iterable[str]) -> int:
     return int(backend.get_vocab_size())
 
 
-def save_encoder(folder: Path, vocabulary: int, seed: int) -> None:
-    """Save a BERT of the sizes above with random weights; torch's own seed is left alone."""
+def save_encoder(
+    folder: Path, vocabulary: int, seed: int, sizes: Mapping[str, int] = SIZES
+) -> None:
+    """Save a BERT of these sizes with random weights; torch's own seed is left alone."""
     import torch
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BertModel(BertConfig(vocab_size=vocabulary, **SIZES))
+        model = BertModel(BertConfig(vocab_size=vocabulary, **sizes))
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -5,7 +5,7 @@ Shapes: R rows of one head, D hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,26 @@ class TrainedRun:
             max_length=self.run["options"]["max_length"],
             limit=self.encoder.max_length,
         )
+
+    def predict(
+        self, task: str | Sequence[str], rows: Iterable[Any], **options: Any
+    ) -> Iterator[Any]:
+        """Predictions for rows, one each, in their order, as they are asked for.
+
+        Args:
+            task: name of a task, or several; with several each prediction is by task.
+            rows: texts, or mappings with the columns that the task's format reads; the gold may
+                be missing.
+            options: of the formats, for example `n_best=3`.
+
+        Raises:
+            MtlplugError: a task or option is unknown, or a row lacks what a format needs.
+        """
+        from mtlplug.inference.prediction import Predictor, as_rows
+
+        names = [task] if isinstance(task, str) else list(task)
+        predictions = Predictor(self, names, options)(as_rows(rows))
+        return (each[task] for each in predictions) if isinstance(task, str) else predictions
 
     def encode(self, name: str) -> Encode:
         """The tokenizer service for rows of a task."""

@@ -6,7 +6,7 @@ Shapes: T packed tokens, S sequences, L tokens of the longest sequence, D hidden
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -126,6 +126,11 @@ class Encoder(nn.Module):
                 f"model type '{self.model.config.model_type}' takes; lower max_length"
             )
         return self._packed(stream) if self.road == "packed" else self._padded(stream)
+
+    def lent(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
+        """Parameters that heads borrow (`TaskFormat.borrows`), by name."""
+        parameters = {"input_embeddings": lambda: self.model.get_input_embeddings().weight}
+        return {name: parameters[name]() for name in names}
 
     @contextmanager
     def padded(self, attention: str, pad_to: int | None = None) -> Iterator[None]:

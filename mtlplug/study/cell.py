@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import mtlplug
 from mtlplug.errors import MtlplugError
+from mtlplug.plugin_sources import given
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.plan import FINETUNE, Cell, as_options
 from mtlplug.study.results import DONE, FAILED
@@ -177,7 +178,8 @@ def command_of(options: Mapping[str, Any]) -> list[str]:
 def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path) -> dict[str, Any]:
     """Run under a launcher, in processes of its own."""
     script = Path(mtlplug.__file__).with_name("run.py")
-    words = [*launcher, str(script), *command_of(options)[1:]]
+    plugins = [word for value in given() for word in ("-p", value)]
+    words = [*launcher, str(script), *command_of(options)[1:], *plugins]
     ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlplug.errors import MtlplugError
+from mtlplug.plugin_sources import give, given
 from mtlplug.study.cell import BUSY, record_crash, run_logged
 from mtlplug.study.executors import Ended, Executor, Resources
 from mtlplug.study.plan import Cell
@@ -69,7 +70,8 @@ class RayCluster(Executor):
         """Queue a cell; Ray finds it a place."""
         resources = self._resources
         job = dataclasses.asdict(cell)
-        reference = self._remote.remote(str(resources.folder), job, list(resources.launcher))
+        launcher = list(resources.launcher)
+        reference = self._remote.remote(str(resources.folder), job, launcher, given())
         self._out[reference] = (cell, time.time())
 
     def wait(self, seconds: float) -> list[Ended]:
@@ -108,8 +110,11 @@ def _check_address(address: str | None) -> None:
         raise MtlplugError(f"no Ray cluster at {address} ({error}); check --address") from None
 
 
-def work(folder: str, job: Mapping[str, Any], launcher: Sequence[str]) -> str:
-    """A cell, on whatever machine Ray chose."""
+def work(
+    folder: str, job: Mapping[str, Any], launcher: Sequence[str], plugins: Sequence[str]
+) -> str:
+    """A cell, on whatever machine Ray chose, with the driver's plugins."""
+    give(plugins)
     cell = Cell(**job)
     while (state := run_logged(Path(folder), cell, launcher)) == BUSY:
         # After a lost machine its lock may outlive it for a moment.

@@ -66,8 +66,8 @@ def preview(options: Mapping[str, Any], rows: int = 1) -> dict[str, Any]:
     console.print(data_table(data))
     for task, each in zip(tasks, data, strict=True):
         show_rows(console, workspace.builder(), task, each.format, TRAIN, rows)
-    memory = foretell_memory(config, data, encoder, deepspeed_config, world)
-    pool, packer = prepare_mix(config, data, encoder)
+    memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
+    pool, packer = prepare_mix(workspace, data, encoder)
     precision = precision_of(deepspeed_config)
     seconds = epoch_seconds(encoder.to(world.device), pool, packer, data, precision, world)
     console.rule("estimate", align="left")

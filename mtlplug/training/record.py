@@ -22,6 +22,7 @@ FREE_TO_CHANGE = (
     "cache",
     "overwrite",
     "log_every",
+    "log_to",
     "keep_checkpoints",
     "save_minutes",
     "hang_seconds",
@@ -62,7 +63,13 @@ def describe(
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
         },
-        "tasks": {each.task.name: describe_task(each) for each in data},
+        "tasks": {
+            each.task.name: {
+                **describe_task(each),
+                "info": dict(workspace.suite.info.get(each.task.name, {})),
+            }
+            for each in data
+        },
     }
 
 

@@ -9,6 +9,7 @@ from suite_helpers import FORMATS, fault, load
 
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
+from mtlplug.plugin_manager import load_plugins
 
 BELOW = """
 title = "below"
@@ -112,11 +113,20 @@ def test_builtin_by_name(tmp_path: Path) -> None:
     assert suite.tasks["cola"].sources["train"].path == tmp_path / "C/cola/train.tsv.gz"
 
 
+def test_the_demo_brings_its_data(tmp_path: Path) -> None:
+    """A suite laid over `demo` has the demo's tasks and encoder beside its own files."""
+    text = 'extends = "demo"\n[tasks.mine]\nformat = "C"\ntrain = "mine.tsv"'
+    (tmp_path / "over.toml").write_text(text, encoding="utf-8")
+    suite = load_suite(str(tmp_path / "over.toml"), load_plugins().formats)
+    assert suite.tasks["mine"].sources["train"].path == tmp_path / "mine.tsv"
+    assert all(suite.tasks["mood"].sources[split].path.is_file() for split in ("train", "valid"))
+    assert (Path(suite.defaults["model"]) / "config.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('extends = "mine.toml"', "extends itself"),
-        ('extends = "demo"', "brings its own data"),
         ('extends = "nothing"', "unknown suite 'nothing'"),
         ('extends = "below.toml"\ndrop = ["nerr"]', "drops 'nerr', which is no task"),
         ('extends = "below.toml"\ndrop = ["nerr"]', "(did you mean 'ner'?)"),

@@ -39,6 +39,15 @@ def test_conll_columns(tmp_path: Path) -> None:
     ]
 
 
+def test_conll_comments(tmp_path: Path) -> None:
+    """Lines that begin with the comment sign are passed over where the suite names one."""
+    text = "# sent_id = 1\n# text = a #\na\tX\n\n# sent_id = 2\nb\tX\n"
+    path = write(tmp_path / "a.conllu", text)
+    assert [row["tokens"] for row in rows(path, comment="#")] == [["a"], ["b"]]
+    plain = write(tmp_path / "b.conll", "a\tX\n#\tY\n")
+    assert [row["tokens"] for row in rows(plain)] == [["a", "#"]]
+
+
 def test_conll_where(tmp_path: Path) -> None:
     """A row says in which line its sentence begins."""
     path = write(tmp_path / "a.conll", "\na O\nb O\n\n\nc O")

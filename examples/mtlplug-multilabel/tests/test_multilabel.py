@@ -1,0 +1,27 @@
+"""Multi-label classification keeps the contract."""
+
+import pytest
+from mtlplug_multilabel import MultiLabel
+
+from mtlplug.testing import FormatContract
+
+
+class TestMultiLabel(FormatContract):
+    """Texts with none, one and several labels, as lists and as texts."""
+
+    format = MultiLabel()
+    rows = [
+        {"text": "The rowers won in the rain.", "labels": ["sport", "weather"]},
+        {"text": "A choir sings.", "labels": ["music"]},
+        {"text": "Letters for Anna.", "labels": []},
+        {"text": "Snow is expected.", "labels": "weather"},
+        {"text": "The band of the rowing club plays.", "labels": "sport, music"},
+    ]
+
+
+def test_f1_is_micro_and_macro() -> None:
+    """Micro over all decisions, macro over labels; nothing to find and nothing found is right."""
+    ours, gold = [["a"], ["a", "b"], []], [["a"], ["a"], ["b"]]
+    scores = MultiLabel().metrics(None, ours, gold)
+    assert scores == {"micro_f1": pytest.approx(200 / 3), "macro_f1": pytest.approx(50)}
+    assert MultiLabel().metrics(None, [[]], [[]])["micro_f1"] == 100

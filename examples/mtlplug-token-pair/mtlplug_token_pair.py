@@ -1,0 +1,144 @@
+"""DEP: dependency parsing with biaffine attention, from CoNLL-U.
+
+Dozat and Manning (2017), section 2.2: for word i and head j, with a = MLP(h),
+arc(i, j) = a_j' U a_i + u' a_j, and the same with one U for each relation, on vectors of its own.
+Heads are chosen one by one, without a search for the best tree. Shapes: N rows of a sentence,
+its first token (which stands for the root) and the first sub-token of each word; K relations.
+"""
+
+from itertools import tee
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import mtlplug
+from mtlplug.errors import MtlplugError
+from mtlplug.formats import IGNORE, Feature, TaskFormat
+from mtlplug.heads import new_linear
+from mtlplug.ragged import split
+
+
+class DependencyParsing(TaskFormat):
+    """Head and relation of each word; the suite names the columns of a CoNLL-U file."""
+
+    code, title, headline = "DEP", "dependency parsing", "las"
+    columns = ("ids", "tokens", "heads", "relations")
+    options = {"arc_size": 128, "relation_size": 64}
+
+    def prepare(self, task, rows):
+        """The relations, sorted, unless the suite names them."""
+        found = {name for row in rows for _, _, name in _words(row)}
+        return {} if task.labels else {"labels": sorted(found)}
+
+    def features(self, task, rows, encode):
+        """Read the first token and the first of each word; a target holds head * K + relation."""
+        given, sentences = tee(list(_words(row)) for row in rows)
+        relations = {name: number for number, name in enumerate(task.labels)}
+        encodings = encode.words([token for token, _, _ in words] for words in sentences)
+        for words, encoded in zip(given, encodings, strict=True):
+            reads, place = [0], {0: 0}  # the row of each word, the root's being 0
+            for position, word in enumerate(encoded.words):
+                if word is not None and word + 1 not in place:
+                    place[word + 1] = len(reads)
+                    reads.append(position)
+            target = [IGNORE] * len(reads)
+            for number, (_, head, name) in enumerate(words, 1):
+                if number not in place:
+                    encode.count("words without tokens")
+                elif head not in place or name not in relations:
+                    encode.count("words without a head or relation to learn")
+                else:
+                    target[place[number]] = place[head] * len(relations) + relations[name]
+            gold = [[head, name] for _, head, name in words]
+            rest = [number for number in place if number]
+            yield Feature((encoded,), reads, target, {"gold": gold, "words": rest})
+
+    def head(self, task, hidden_size):
+        """Four perceptrons and two biaffine maps."""
+        sizes = task.option("arc_size"), task.option("relation_size")
+        return Biaffine(hidden_size, *sizes, len(task.labels))
+
+    def loss(self, scores, targets, splits):
+        """Mean over words of both cross entropies. *Shape:* B pairs, (R,) -> (B,)."""
+        losses = []
+        for (arcs_NN, names_NNK), targets_N in zip(scores, split(targets, splits), strict=True):
+            (words,) = torch.where(targets_N != IGNORE)
+            heads = targets_N[words].div(names_NNK.shape[-1], rounding_mode="floor")
+            names = targets_N[words] % names_NNK.shape[-1]
+            arc_losses = cross_entropy(arcs_NN[words], heads, reduction="none")
+            name_losses = cross_entropy(names_NNK[words, heads], names, reduction="none")
+            losses.append((arc_losses + name_losses).sum() / max(1, len(words)))
+        return torch.stack(losses)
+
+    def decode(self, task, scores, splits):
+        """The row of the head and the relation of each row."""
+        found = []
+        for arcs_NN, names_NNK in scores:
+            heads = arcs_NN.argmax(-1)
+            names = names_NNK[torch.arange(len(heads)), heads].argmax(-1)
+            pairs = zip(heads.tolist(), names.tolist(), strict=True)
+            found.append([[head, task.labels[name]] for head, name in pairs])
+        return found
+
+    def metrics(self, task, predictions, references):
+        """Attachment scores in percent of all words, punctuation too, as in CoNLL 2018."""
+        heads = both = words = 0
+        for pairs, reference in zip(predictions, references, strict=True):
+            number_of = [0, *reference["words"]]  # of a row's word; words cut off count as wrong
+            words += len(reference["gold"])
+            for number, (row, name) in zip(number_of[1:], pairs[1:], strict=True):
+                gold_head, gold_name = reference["gold"][number - 1]
+                heads += number_of[row] == gold_head
+                both += (number_of[row], name) == (gold_head, gold_name)
+        return {"uas": 100 * heads / max(1, words), "las": 100 * both / max(1, words)}
+
+
+class Biaffine(nn.Module):
+    """Scores of all pairs of rows of each sentence: arcs (N, N) and relations (N, N, K)."""
+
+    def __init__(self, hidden_size, arc_size, relation_size, relations):
+        super().__init__()
+        sizes = (arc_size, arc_size, relation_size, relation_size)
+        self.reduce = nn.ModuleList(new_linear(hidden_size, size) for size in sizes)
+        self.arcs = new_linear(arc_size + 1, arc_size)
+        self.relations = new_linear(relation_size + 1, relations * (relation_size + 1))
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, rows_RD, splits):
+        """Both scores of each sentence: row is the word, column its head."""
+        vectors = [self.dropout(layer(self.dropout(rows_RD)).relu()) for layer in self.reduce]
+        word_arcs, heads_RA, word_names, head_names = vectors
+        # A one beside the vector makes the terms of a word or a head alone.
+        words_RA = self.arcs(_with_one(word_arcs))
+        heads_RL = _with_one(head_names)
+        words_RKL = self.relations(_with_one(word_names)).view(len(rows_RD), -1, heads_RL.shape[1])
+        parts = (split(rows, splits) for rows in (words_RA, heads_RA, words_RKL, heads_RL))
+        return [
+            (words_NA @ heads_NA.T, torch.einsum("nkl,ml->nmk", words_NKL, heads_NL))
+            for words_NA, heads_NA, words_NKL, heads_NL in zip(*parts, strict=True)
+        ]
+
+
+def _with_one(rows_RL):
+    return torch.cat([rows_RL, torch.ones_like(rows_RL[:, :1])], dim=-1)
+
+
+def _words(row):
+    """Token, head and relation of each word; ranges (3-4) and empty nodes (5.1) are no words."""
+    fields = [row.value(name, list) for name in DependencyParsing.columns]
+    if len({len(field) for field in fields}) > 1:
+        raise MtlplugError(f"{row.where}: columns {DependencyParsing.columns} differ in length")
+    for number, token, head, name in zip(*fields, strict=True):
+        if not all(isinstance(value, str) for value in (number, token, head, name)):
+            raise MtlplugError(f"{row.where}: {[number, token, head, name]} are not all texts")
+        if number.isdecimal():
+            if not head.isdecimal() or int(head) > len(fields[0]):
+                raise MtlplugError(f"{row.where}: word {number} has the head {head!r}, no word")
+            yield token, int(head), name
+
+
+@mtlplug.hookimpl
+def mtlplug_task_formats():
+    """Called by mtlplug when it starts."""
+    return [DependencyParsing()]

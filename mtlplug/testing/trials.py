@@ -1,0 +1,185 @@
+"""What takes training: a few rows learnt by heart, two ranks against one, and a run gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mtlplug.data.build import TRAIN, TaskData
+from mtlplug.doctor.checks import BAD
+from mtlplug.doctor.gradient import gradient_checks
+from mtlplug.doctor.job import without_dropout
+from mtlplug.formats import TaskFormat
+from mtlplug.model.loading import read_config
+from mtlplug.plugin_manager import load_plugins
+from mtlplug.plugin_sources import give
+from mtlplug.testing.failures import ContractError, require
+from mtlplug.testing.specimen import NAME, Outcome, Specimen, outcome, packed
+from mtlplug.training.engine import Engine
+
+STEPS, STEPS_BETWEEN, RATE = 400, 20, 5e-3
+"""Of learning by heart: most steps, steps between two looks at the metrics, learning rate."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Before and after learning all rows by heart.
+
+    Attributes:
+        before: losses, predictions and scores of the untrained head.
+        after: of the trained one.
+        metrics: of the trained one.
+        steps: that it took.
+    """
+
+    before: Outcome
+    after: Outcome
+    metrics: Mapping[str, float]
+    steps: int
+
+
+def learn_by_heart(specimen: Specimen, best: float) -> Learnt:
+    """Train encoder and head on all rows at once until they score best, or long enough."""
+    data = specimen.data
+    model = specimen.model()
+    without_dropout(model)
+    before = outcome(model, data)
+    batch = packed(data)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+    steps = 0
+    while steps < STEPS:
+        for _ in range(STEPS_BETWEEN):
+            optimizer.zero_grad()
+            model(batch).loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        steps += STEPS_BETWEEN
+        after = outcome(model, data)
+        metrics = scored(data, after)
+        if metrics[headline(data)] >= best:
+            break
+    return Learnt(before, after, metrics, steps)
+
+
+def scored(data: TaskData, result: Outcome) -> dict[str, float]:
+    """Metrics of all features, as evaluation has them."""
+    store = data.stores["valid"]
+    references = [store.reference(number) for number in range(len(store))]
+    return data.format.metrics(data.task, result.predictions, references)
+
+
+def headline(data: TaskData) -> str:
+    """The metric that ranks the task."""
+    return data.task.metric or data.format.headline
+
+
+def check_ranks(specimen: Specimen, stages: Sequence[str]) -> None:
+    """Compare two ranks under ZeRO with one padded process, on the task and a twin of it.
+
+    Raises:
+        ContractError: the parameters differ, or could not be compared.
+    """
+    data = specimen.data
+    twin = replace(data, task=replace(data.task, name=f"{NAME}2"))
+    config = read_config(str(specimen.encoder_folder))
+    with found_by_others(specimen.format):
+        checks = list(gradient_checks([data, twin], config, stages, ranks=2))
+    for check in checks:
+        require(check.status != BAD, f"{check.name}: {check.found}", check.remedy)
+
+
+class _KilledError(Exception):
+    """Stands for a killed process."""
+
+
+def check_resume(specimen: Specimen) -> None:
+    """Compare a run that was killed and started again with one that was not.
+
+    Raises:
+        ContractError: they left different weights.
+    """
+    from mtlplug.training.pretrain import pretrain
+
+    specimen.task()  # writes the rows
+    suite = specimen.folder / "suite.toml"
+    table = {**specimen.table, "format": specimen.format.code}
+    table |= dict.fromkeys((TRAIN, "valid"), f"{NAME}.jsonl")
+    suite.write_text(f"[tasks.{NAME}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in table.items()))
+    options = {
+        "groups": NAME, "suite": str(suite), "model": str(specimen.encoder_folder),
+        "cache": specimen.folder / "cache", "precision": "fp32", "batch_size": 4,
+        "max_epochs": 2, "learning_rate": 1e-3, "save_minutes": 0.0, "max_length": 128,
+    }  # fmt: skip
+    unbroken, broken = specimen.folder / "unbroken", specimen.folder / "broken"
+    updates = iter(range(1, 1 << 30))
+    update = Engine.update
+
+    def killed(engine: Engine, *args: Any, **kwargs: Any) -> Any:
+        if next(updates) == 3:
+            raise _KilledError
+        return update(engine, *args, **kwargs)
+
+    with found_by_others(specimen.format), contextlib.redirect_stdout(io.StringIO()):
+        pretrain({**options, "output": unbroken})
+        with mock.patch.object(Engine, "update", killed), contextlib.suppress(_KilledError):
+            pretrain({**options, "output": broken})
+        pretrain({**options, "output": broken})
+    ours, theirs = _result(broken), _result(unbroken)
+    different = [name for name, value in theirs.items() if not torch.equal(value, ours[name])]
+    require(
+        not different,
+        f"a run killed after 2 steps and started again ends with another '{min(different, default='')}'",
+        "keep all that a head remembers in parameters and buffers (register_buffer), and draw "
+        "random numbers from torch's own generator: those are saved",
+    )
+
+
+def _result(folder: Path) -> dict[str, Tensor]:
+    files = [folder / "encoder" / "model.safetensors", folder / "heads" / f"{NAME}.safetensors"]
+    return {
+        f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()
+    }
+
+
+def _toml(value: Any) -> str:
+    """A JSON-like value as TOML writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def found_by_others(task_format: TaskFormat) -> Iterator[None]:
+    """Let commands and other processes find a format that may not be installed.
+
+    Raises:
+        ContractError: they cannot.
+    """
+    kind = type(task_format)
+    module = sys.modules[kind.__module__]
+    with mock.patch.dict(os.environ):
+        if task_format.code not in load_plugins().formats:
+            path = getattr(module, "__file__", None) or ""
+            give([path if kind.__module__ == Path(path).stem else kind.__module__])
+        found = load_plugins().formats.get(task_format.code)
+        if found is None or type(found).__qualname__ != kind.__qualname__:
+            raise ContractError(
+                f"{kind.__module__} brings no format '{task_format.code}' to mtlplug",
+                "return it from a function mtlplug_task_formats marked with @mtlplug.hookimpl, "
+                "and name the module in the entry points of the distribution",
+            )
+        yield
