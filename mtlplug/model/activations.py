@@ -48,7 +48,7 @@ class Activations:
     def of(cls, encoder: Encoder, longest: int) -> Activations:
         """Counted on one sequence of each length, up to `longest` tokens."""
         encoder.train()
-        lengths = [SHORTEST]
+        lengths = [min(SHORTEST, longest)]
         while lengths[-1] < longest:
             lengths.append(min(2 * lengths[-1], longest))
         with encoder.everything_kept():
@@ -62,7 +62,10 @@ class Activations:
         With checkpointing each layer's input is kept, and one layer at a time is computed again.
         """
         lengths_S = np.asarray(lengths_S)
-        everything = np.interp(lengths_S, [0, *self.lengths_X], [0.0, *self.bytes_X]).sum()
+        # What is longer than the longest tried is several sequences that travel together.
+        tried_S = np.minimum(lengths_S, self.lengths_X[-1])
+        bytes_S = np.interp(tried_S, [0, *self.lengths_X], [0.0, *self.bytes_X])
+        everything = (bytes_S * lengths_S / tried_S).sum()
         if not checkpointing:
             return float(everything)
         return float(self.layers * self.row * lengths_S.sum() + everything / self.layers)

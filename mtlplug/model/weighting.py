@@ -31,6 +31,7 @@ Factory = Callable[[str], Make]
 Losses = dict[int, Tensor]
 """Of each task present, by its number: one of each feature, (B,)."""
 
+
 class Unweighted(nn.Module):
     """Losses as they are (Padmakumar et al., 2022, section 3.2)."""
 

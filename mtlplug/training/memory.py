@@ -33,6 +33,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.model.activations import Activations
 from mtlplug.processor import free_memory
 from mtlplug.training.engine import precision_of
+from mtlplug.training.launch import ranks_here
 from mtlplug.world import World
 
 LIBRARIES = {"cpu": 560 << 20, "cuda": 600 << 20}
@@ -140,23 +141,27 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def check_memory(memory: Memory, config: RunConfig, world: World) -> None:
-    """Refuse what cannot fit.
+    """Refuse what cannot fit, on all ranks alike: rank 0 decides.
 
-    What this process holds already is part of the peak, and not free any more.
+    The libraries are there already, and so not among what must still be free.
 
     Raises:
         MtlplugError: says what is needed, what there is, and what to change.
     """
+    if problem := world.broadcast(_misfit(memory, config, world) if world.main else None):
+        raise MtlplugError(problem)
+
+
+def _misfit(memory: Memory, config: RunConfig, world: World) -> str | None:
+    """What is said of a run that cannot fit; None where it can, or nothing is known."""
     free = free_bytes(world.device)
-    if free is None:
-        return
-    here = world.size if world.device.type == "cpu" else 1
+    here = ranks_here(world.size) if world.device.type == "cpu" else 1
     needed = here * (memory.peak - memory.libraries)
-    if needed <= free:
-        return
+    if free is None or needed <= free:
+        return None
     place = "this GPU" if world.device.type == "cuda" else "this machine"
     advice = ", ".join(_advice(memory, config, world.size))
-    raise MtlplugError(
+    return (
         f"the run would take {needed / GIB:.1f} GiB, of which activations "
         f"{here * memory.activations / GIB:.1f}, and {place} has {free / GIB:.1f} GiB free; "
         f"{advice}, or begin all the same with --ignore-memory"

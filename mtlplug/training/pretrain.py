@@ -100,11 +100,12 @@ def foretell_memory(
     """Peak memory of one rank, before anything is allocated for training."""
     config = workspace.config
     pool, packer = prepare_mix(workspace, data, encoder)
+    longest = max(int(each.stores[TRAIN].lengths_N.max()) for each in data)
     activations, tokens = largest_micro_batch(
         packer,
         pool,
         world.size,
-        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        Activations.of(encoder.to(world.device), min(longest, encoder.max_length)),
         checkpointing=config.gradient_checkpointing,
     )
     model = new_model(encoder, data, config.seed, workspace.weighting)

@@ -26,6 +26,7 @@ def test_bytes_grow_with_tokens_and_layers() -> None:
     assert 2.0 <= few.kept([64]) / few.kept([32]) < 2.6
     assert 1.7 < many.kept([64]) / few.kept([64]) < 2.0
     assert few.kept([64, 32]) == pytest.approx(few.kept([64]) + few.kept([32]))
+    assert few.kept([256]) == pytest.approx(2 * few.kept([128]))
     assert few.kept([48]) == pytest.approx((few.kept([32]) + few.kept([64])) / 2)
 
 
