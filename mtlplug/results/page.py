@@ -42,6 +42,7 @@ def page(record: Record) -> str:
         state=state_of(record),
         complete=record.complete,
         options=run["options"],
+        mix=record.mix,
         progress=_progress(record),
         curve=_mean_loss(record),
         tasks=[(name, _task_charts(record, name, key)) for key, name in enumerate(record.tasks)],
