@@ -33,7 +33,13 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
-from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
+from mtlplug.training.memory import (
+    Memory,
+    check_memory,
+    foretell,
+    give_back_memory,
+    largest_micro_batch,
+)
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
@@ -110,6 +116,8 @@ def foretell_memory(
     )
     model = new_model(encoder, data, config.seed, workspace.weighting)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    del model
+    give_back_memory()
     return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
