@@ -181,8 +181,8 @@ def serve() -> None:
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     # Imported before the first cell comes, while the driver is still planning.
-    from mtlplug.bench.ceiling import give_back_memory
     from mtlplug.training import pretrain as _  # noqa: F401
+    from mtlplug.training.memory import give_back_memory
 
     while True:
         job = jobs.get()
