@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from mtlplug_qa_detail import AnswerDetail, answer_texts, f1_of, is_one_of, threshold_of
+from mtlplug_qa_detail import (
+    AnswerDetail,
+    answer_texts,
+    best_spans,
+    f1_of,
+    is_one_of,
+    threshold_of,
+)
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, mean_metrics
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, log_softmax_per_feature, split
+from mtlplug.scoring import mean_metrics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -128,7 +136,7 @@ class QuestionAnswering(AnswerDetail):
         """
         longest, n_best = task.option("max_answer_length"), task.option("n_best")
         return [
-            {"none": float(part[0].sum()), "spans": _best_spans(part[1:].numpy(), longest, n_best)}
+            {"none": float(part[0].sum()), "spans": best_spans(part[1:].numpy(), longest, n_best)}
             for part in split(scores, splits)
         ]
 
@@ -331,23 +339,6 @@ def _target(item: Question, offsets_C2: npt.NDArray[np.int64]) -> list[int]:
     first = int(np.searchsorted(offsets_C2[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets_C2[:, 0], end, side="left")) - 1
     return [first + 1, last + 1] if first <= last else [0, 0]
-
-
-def _best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[list[float]]:
-    """The best of all spans of up to `longest` tokens, rows counted from 1."""
-    if not len(scores_C2):
-        return []
-    longest = min(longest, len(scores_C2))
-    ends = np.append(scores_C2[:, 1], np.full(longest - 1, -np.inf, scores_C2.dtype))
-    # Column k of row i: the span from token i to token i + k.
-    spans = scores_C2[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, longest)
-    # The n best spans start at the n tokens whose own best spans are highest.
-    starts = np.argsort(-spans.max(1), kind="stable")[:n_best]
-    flat = spans[starts].ravel()
-    best = np.argsort(-flat, kind="stable")[:n_best]
-    first = 1 + starts[best // longest]
-    columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
-    return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
 
 
 @hookimpl

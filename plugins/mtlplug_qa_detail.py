@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtlplug.formats import Detail, Task, TaskFormat
+from mtlplug.formats import Task, TaskFormat
+from mtlplug.scoring import Detail
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,6 +61,23 @@ class AnswerDetail(TaskFormat):
         """The answer to one question, from all its windows."""
         row = references[0]["row"]
         return answer_texts(predictions, references, threshold_of(task))[row]
+
+
+def best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[list[float]]:
+    """The best of all spans of up to `longest` tokens, rows counted from 1."""
+    if not len(scores_C2):
+        return []
+    longest = min(longest, len(scores_C2))
+    ends = np.append(scores_C2[:, 1], np.full(longest - 1, -np.inf, scores_C2.dtype))
+    # Column k of row i: the span from token i to token i + k.
+    spans = scores_C2[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, longest)
+    # The n best spans start at the n tokens whose own best spans are highest.
+    starts = np.argsort(-spans.max(1), kind="stable")[:n_best]
+    flat = spans[starts].ravel()
+    best = np.argsort(-flat, kind="stable")[:n_best]
+    first = 1 + starts[best // longest]
+    columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
+    return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
 
 
 def threshold_of(task: Task) -> float:

@@ -27,6 +27,7 @@ CONTRACT = {
     "mtlplug.schemes",
     "mtlplug.formats",
     "mtlplug.heads",
+    "mtlplug.scoring",
 }
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
@@ -73,6 +74,7 @@ PUBLIC = {
     "mtlplug.heads",
     "mtlplug.ragged",
     "mtlplug.schemes",
+    "mtlplug.scoring",
 }
 
 MODULES = {

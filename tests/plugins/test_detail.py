@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mtlplug.formats import MOST_CONFUSIONS, Task, TaskFormat, confusions
+from mtlplug.formats import Task, TaskFormat
 from mtlplug.plugin_manager import load_plugins
+from mtlplug.scoring import MOST_CONFUSIONS, confusions
 
 FORMATS = load_plugins().formats
 TAGS = ["O", "O", "B-X", "I-X", "B-Y", "I-Y"]
