@@ -21,6 +21,11 @@ from mtlplug.model.encoder import Encoder
 SHORTEST = 16
 """Tokens of the first sequence that is tried; each next one is twice as long."""
 
+RECOMPUTED = 0.54
+"""Share of what is kept without checkpointing that a process takes while layers are computed again
+one by one: far more than one layer's, as measured on CPUs with encoders of 6 and of 12 layers
+(`benchmarks/memory.py`)."""
+
 PASSES = 3
 """Timed passes; the middle one counts."""
 
@@ -68,7 +73,7 @@ class Activations:
         everything = (bytes_S * lengths_S / tried_S).sum()
         if not checkpointing:
             return float(everything)
-        return float(self.layers * self.row * lengths_S.sum() + everything / self.layers)
+        return float(self.layers * self.row * lengths_S.sum() + RECOMPUTED * everything)
 
 
 def seconds_of_pass(encoder: Encoder, lengths: Sequence[int]) -> float:
