@@ -129,9 +129,7 @@ def _module_of(path: Path) -> ModuleType:
     else:
         taken = getattr(module, "__file__", None) if module else str(path)
     if taken is None or not (Path(taken).exists() and Path(taken).samefile(path)):
-        raise MtlplugError(
-            f"-p {path} has the name of the module {taken or name}; rename the file"
-        )
+        raise MtlplugError(f"-p {path} has the name of the module {taken or name}; rename the file")
     if module is not None:
         return module
     spec = importlib.util.spec_from_file_location(name, path)

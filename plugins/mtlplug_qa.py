@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from mtlplug_qa_detail import AnswerDetail, answer_texts, f1_of, is_one_of, threshold_of
+from mtlplug_qa_detail import (
+    AnswerDetail,
+    answer_texts,
+    f1_of,
+    is_one_of,
+    threshold_of,
+)
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, mean_metrics
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, log_softmax_per_feature, split
+from mtlplug.scoring import mean_metrics
 from mtlplug.spans import Span, best_spans, cuts_word, ranked_texts, with_marks
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ CONTRACT = {
     "mtlplug.spans",
     "mtlplug.formats",
     "mtlplug.heads",
+    "mtlplug.scoring",
 }
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
@@ -75,6 +76,7 @@ PUBLIC = {
     "mtlplug.ragged",
     "mtlplug.schemes",
     "mtlplug.spans",
+    "mtlplug.scoring",
 }
 
 MODULES = {

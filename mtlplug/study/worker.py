@@ -160,9 +160,9 @@ def serve() -> None:
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     import_all()  # before the first cell comes, while the driver is still planning
-    from mtlplug.bench.ceiling import give_back_memory
     from mtlplug.study.cell import run_logged
     from mtlplug.study.plan import Cell
+    from mtlplug.training.memory import give_back_memory
 
     while True:
         job = jobs.get()

@@ -219,7 +219,9 @@ class FormatContract:
     def test_a_head_runs_on_rows_of_zeros(self) -> None:
         """A rank without features of the task runs its head on zeros, in step with the others."""
         specimen = self.specimen
-        count = int(min(filter(None, specimen.data.stores[TRAIN].read_counts_N.tolist()), default=1))
+        count = int(
+            min(filter(None, specimen.data.stores[TRAIN].read_counts_N.tolist()), default=1)
+        )
         model = specimen.model(reads=count)
         lent = model.encoder.lent(self.format.borrows)
         with no_fault("on rows of zeros", "a head must take any rows, of one feature, too"):

@@ -61,7 +61,9 @@ def _spoilt(
         if texts_only and isinstance(before, list):
             yield {**row, column: []}, f"column '{column}' holds []"
     if texts_only:
-        nothing = {key: type(value)() for key, value in row.items() if isinstance(value, str | list)}
+        nothing = {
+            key: type(value)() for key, value in row.items() if isinstance(value, str | list)
+        }
         yield {**row, **nothing}, "all texts and lists are empty"
 
 

@@ -33,7 +33,13 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
-from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
+from mtlplug.training.memory import (
+    Memory,
+    check_memory,
+    foretell,
+    give_back_memory,
+    largest_micro_batch,
+)
 from mtlplug.training.observers import Observers
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
@@ -113,15 +119,18 @@ def foretell_memory(
     """Peak memory of one rank, before anything is allocated for training."""
     config = workspace.config
     pool, packer = prepare_mix(workspace, data, encoder)
+    longest = max(int(each.stores[TRAIN].lengths_N.max()) for each in data)
     activations, tokens = largest_micro_batch(
         packer,
         pool,
         world.size,
-        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        Activations.of(encoder.to(world.device), min(longest, encoder.max_length)),
         checkpointing=config.gradient_checkpointing,
     )
     model = new_model(encoder, data, config.seed, workspace.weighting)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    del model
+    give_back_memory()
     return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
