@@ -17,23 +17,26 @@ from mtlplug.options import (
     PATH,
     named,
     pairs,
+    plugin_option,
     shown_errors,
     step_options,
     steps_of_trainer,
     suite_options,
 )
 from mtlplug.plugin_commands import WithPlugins
+from mtlplug.plugins.commands import plugins
 from mtlplug.study.commands import finetune, study
 
 
 @click.group(cls=WithPlugins, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="mtlplug")
 @click.option("--local-rank", type=int, hidden=True, expose_value=False)
+@plugin_option
 def main() -> None:
     """Multi-task pre-finetuning of shared text encoders."""
 
 
-for each in (data, finetune, study):
+for each in (data, finetune, plugins, study):
     main.add_command(each)
 
 
@@ -292,12 +295,3 @@ def push(folder: Path, repo: str, public: bool) -> None:
     from mtlplug.inference.push import push as run_push
 
     click.echo(run_push(folder, repo, public=public))
-
-
-@main.command(context_settings=CONTEXT)
-@shown_errors
-def plugins() -> None:
-    """List the installed plugins and the task formats they bring."""
-    from mtlplug.listing import list_plugins
-
-    list_plugins()

@@ -51,6 +51,13 @@ class Plugin:
     remedy: str = ""
     off: str = ""
 
+    @property
+    def status(self) -> str:
+        """What users are told: "ok", or why it is not."""
+        if self.off:
+            return self.off
+        return f"broken: {self.error}; {self.remedy}" if self.error else "ok"
+
 
 @dataclass(frozen=True)
 class Plugins:
@@ -159,6 +166,12 @@ def _remedy(plugin: Plugin, error: Exception) -> str:
 
 
 def checked_format(item: Any) -> TaskFormat:
+    """What a hook gave, if it is a format of a contract that is kept here.
+
+    Raises:
+        TypeError: it is no format, or lacks one of `REQUIRED`.
+        MtlplugError: it was written for another contract.
+    """
     if not isinstance(item, TaskFormat):
         raise TypeError(
             f"mtlplug_task_formats returned {type(item).__name__}, not a TaskFormat instance"

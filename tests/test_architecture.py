@@ -24,6 +24,7 @@ LONGEST = 350
 CONTRACT = {
     "mtlplug.hookspecs",
     "mtlplug.ragged",
+    "mtlplug.rows",
     "mtlplug.schemes",
     "mtlplug.spans",
     "mtlplug.formats",
@@ -54,6 +55,7 @@ ROOMS = (
     {"mtlplug.inference"},
     {"mtlplug.results", "mtlplug.bench", "mtlplug.doctor"},
     {"mtlplug.study", "mtlplug.testing", "mtlplug.api"},
+    {"mtlplug.plugins"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )

@@ -24,7 +24,7 @@ UNICODE = (
     "\ufeff\u00a0\u3000",
     "x\x00\x07y",
 )
-WRONG = (None, True, 7, -3.5, "?", [], {}, [None])
+WRONG: tuple[Any, ...] = (None, True, 7, -3.5, "?", [], {}, [None])
 ROWS = 3
 """Rows that are spoilt, the first ones: every value of them, one at a time."""
 
