@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlplug.errors import MtlplugError, unknown
+from mtlplug.errors import MtlplugError, did_you_mean, unknown
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 CHANGEABLE = ("gradient_checkpointing", "max_epochs", "max_tokens", "patience")
 """Options that a run may go on with changed, where the user says so: its batches stay the same."""
+
+ALIASES = {
+    "model_name_or_path": "model",
+    "max_seq_length": "max_length",
+    "output_dir": "output",
+    "num_train_epochs": "max_epochs",
+    "max_grad_norm": "gradient_clipping",
+    "logging_steps": "log_every",
+    "overwrite_output_dir": "overwrite",
+    "deepspeed": "deepspeed_config",
+}
+"""Names that transformers' example scripts have for the same thing, and ours."""
+
+DEFAULT = "default"
+"""Where a value comes from that nobody gave."""
+
+NESTED = frozenset({"tasks"})
+"""Options that are tables, in which layers lie over one another key by key."""
 
 OF_THE_USER = (
     "groups",
@@ -24,6 +42,9 @@ OF_THE_USER = (
     "overwrite",
     "deepspeed_config",
     "allow_change",
+    "log_to",
+    "tasks",
+    "ignore_memory",
 )
 """Options that a suite may not set: they say what is run and where."""
 
@@ -54,14 +75,20 @@ class RunConfig:
         weight_decay: AdamW's, on weights (not biases or normalisation).
         gradient_clipping: largest norm of the gradient; 0 for none.
         max_rows_per_task: most rows of each split; None for all.
+        mix: how often each task comes: NAME or NAME:PARAMETER (`mtlplug.batching.mixes`).
+        weighting: how losses of tasks are weighted: NAME or NAME:PARAMETER
+            (`mtlplug.model.weighting`).
         deepspeed_config: a DeepSpeed JSON file; None for ours.
         gradient_checkpointing: recompute activations in the backward pass.
         log_every: steps between two lines of metrics.jsonl.
+        log_to: trackers that get these lines too, by commas (`mtlplug.training.trackers`).
         keep_checkpoints: how many of the newest checkpoints are kept, beside the best epoch's.
         save_minutes: most minutes between two checkpoints.
         hang_seconds: after which a rank that does not go on ends the run; 0 for never.
         allow_change: options in which a run that goes on may differ from what it began with.
         overwrite: throw away a run that is in the output folder.
+        ignore_memory: begin where memory seems too small, too.
+        tasks: changes to the suite's tasks, by name, as the suite writes them.
     """
 
     groups: str = ""
@@ -82,14 +109,19 @@ class RunConfig:
     weight_decay: float = 0.0
     gradient_clipping: float = 1.0
     max_rows_per_task: int | None = None
+    mix: str = "proportional"
+    weighting: str = "none"
     deepspeed_config: Path | None = None
     gradient_checkpointing: bool = False
     log_every: int = 10
+    log_to: str = ""
     keep_checkpoints: int = 2
     save_minutes: float = 10.0
     hang_seconds: float = 120.0
     allow_change: tuple[str, ...] = ()
     overwrite: bool = False
+    ignore_memory: bool = False
+    tasks: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (
@@ -129,32 +161,93 @@ class RunConfig:
         }
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Options from one place.
+
+    Attributes:
+        origin: the place, for people.
+        values: by name or alias, with underscores; None stands for nothing said.
+        of_suite: whether a suite says them, which may not set what is the user's.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
+    of_suite: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What its values are called."""
+        return "default" if self.of_suite else "option"
+
+
+def merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of all layers, of which later ones win, and where each comes from.
+
+    Raises:
+        MtlplugError: a layer has what is no option, or a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for layer in layers:
+        for name, value in _checked(layer).items():
+            joined = name in NESTED and name in values
+            values[name] = deep_merge(values[name], value) if joined else value
+            origins[name] = layer.origin
+    return values, origins
+
+
 def resolve(given: Mapping[str, Any], suite_defaults: Mapping[str, Any], where: str) -> RunConfig:
     """A configuration from what was given, else the suite's defaults, else ours.
 
     Raises:
         MtlplugError: the suite sets a default that is no option or has the wrong type.
     """
-    fields = {field.name: field for field in dataclasses.fields(RunConfig)}
-    values: dict[str, Any] = {}
-    for name, value in suite_defaults.items():
-        if name not in fields or name in OF_THE_USER:
-            raise MtlplugError(f"{where}: {unknown('default', name, {*fields} - {*OF_THE_USER})}")
-        values[name] = _typed(name, value, str(fields[name].type), where)
-    values.update({name: value for name, value in given.items() if value is not None})
-    return RunConfig(**values)
+    suite = Layer(where, suite_defaults, of_suite=True)
+    return RunConfig(**merge([suite, Layer("options", given)])[0])
 
 
-def _typed(name: str, value: Any, kind: str, where: str) -> Any:
-    """A TOML value as the type its field has."""
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables laid over one another key by key; the upper one has the last word."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[key] = deep_merge(under, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _checked(layer: Layer) -> dict[str, Any]:
+    """The values of a layer under our names, in the types of the fields."""
+    fields = {each.name: str(each.type) for each in dataclasses.fields(RunConfig)}
+    known = {*fields} - {*OF_THE_USER} if layer.of_suite else {*fields}
+    found = {}
+    for key, value in layer.values.items():
+        name = ALIASES.get(key, key)
+        if name not in known:
+            meant = did_you_mean(key, [*known, *ALIASES])
+            raise MtlplugError(
+                f"{layer.origin}: unknown {layer.noun} '{key}'{meant}; "
+                f"known: {', '.join(sorted(known))}"
+            )
+        if value is not None:
+            found[name] = _typed(value, fields[name], f"{layer.origin}: {layer.noun} '{key}'")
+    return found
+
+
+def _typed(value: Any, kind: str, what: str) -> Any:
+    """A value of TOML or of a command as the type its field has."""
     if kind.startswith("float") and type(value) in (int, float):
         return float(value)
-    if kind.startswith("Path") and isinstance(value, str):
+    if kind.startswith("Path") and isinstance(value, str | Path):
         return Path(value)
-    wanted = {"int": int, "str": str, "bool": bool}.get(kind.split(" ")[0])
+    if kind.startswith("tuple") and isinstance(value, list | tuple):
+        return tuple(map(str, value))
+    kinds = {"int": int, "str": str, "bool": bool, "Mapping[str, Any]": dict}
+    wanted = kinds.get(kind.removesuffix(" | None"))
     if wanted is not None and type(value) is wanted:
         return value
-    raise MtlplugError(f"{where}: default '{name}' is {value!r}; it should be of type {kind}")
+    raise MtlplugError(f"{what} is {value!r}; it should be of type {kind}")
 
 
 def _at_least(name: str, value: float, least: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 LONGEST = 2000
@@ -44,3 +45,15 @@ def unknown(kind: str, value: str, known: Iterable[str]) -> MtlplugError:
     """
     names = sorted(known)
     return MtlplugError(f"unknown {kind} '{value}'; known: {', '.join(names) or 'none'}")
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` where a known name is close, else nothing.
+
+    >>> did_you_mean("sl", ["SL", "QA"])
+    " (did you mean 'SL'?)"
+    """
+    names = list(known)
+    same = [name for name in names if name.casefold() == value.casefold()]
+    close = same or difflib.get_close_matches(value, names, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

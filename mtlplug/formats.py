@@ -147,6 +147,23 @@ class Feature:
     reference: Any = None
 
 
+@dataclass(frozen=True)
+class Detail:
+    """A table that a format makes about its predictions.
+
+    Attributes:
+        title: for people.
+        header: names of the columns; the first holds words.
+        rows: texts and numbers, each row as wide as the header.
+        note: a sentence below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str | float | int, ...]]
+    note: str = ""
+
+
 class TaskFormat(ABC):
     """A way of turning encoder output into predictions. Stateless.
 
@@ -157,6 +174,10 @@ class TaskFormat(ABC):
         columns: the columns `features` reads from a row; a suite maps a dataset's own names.
         options: names and defaults of what a task may set in its suite.
         version: raise it when `features` changes, so that stored features are built anew.
+        independent_rows: whether the features of a row depend on no other row, so that pieces
+            of a long split may be given to `features` in several processes. What is counted
+            across rows goes through `Encode.count_repeated`; rows are numbered from
+            `Encode.first_row` on.
         borrows: parameters of the encoder, out of `LENDS`, that its heads compute with beside
             their own. A head gets them by name at every call, and keeps none of them: they are
             trained, saved and counted once, as the encoder's.
@@ -169,6 +190,7 @@ class TaskFormat(ABC):
     columns: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
     version: int = 1
+    independent_rows: bool = False
     borrows: tuple[str, ...] = ()
     contract: int = 1
 
@@ -227,6 +249,32 @@ class TaskFormat(ABC):
     ) -> dict[str, float]:
         """Scores of a split, in percent where the field gives percent; holds `headline`."""
 
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """The row as `features` takes it, where its gold is not known. Optional.
+
+        Columns of the gold are filled with anything that `features` accepts, as targets and
+        reference are not looked at; columns that can be made of others are made (words of a
+        `text`). By default the row as it is.
+        """
+        return row
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Any, splits: Splits
+    ) -> Any:
+        """What a user is shown of the prediction for one row, JSON-like. Optional.
+
+        By default what `decode` gives: one prediction, or a list where there are several features.
+
+        Args:
+            task: prepared.
+            row: as `unlabelled` gave it.
+            features: all that `features` made of it, one or more, as they were encoded.
+            scores: of its features, float32 on the CPU, as for `decode`.
+            splits: how the rows read belong to its features.
+        """
+        predictions = self.decode(task, scores, splits)
+        return predictions[0] if len(predictions) == 1 else predictions
+
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
     ) -> dict[str, dict[str, float]]:
@@ -242,6 +290,47 @@ class TaskFormat(ABC):
             `"majority"`: the most frequent one throughout. Either may be left out.
         """
         return {}
+
+    def row_counts(
+        self, task: Task, predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]
+    ) -> npt.NDArray[Any] | None:
+        """Counts of each row, of whose sums `metrics_of_counts` makes the metrics. Optional.
+
+        What compares two runs draws rows again and again; with counts that takes no time. A
+        format whose metrics join features of a row by a name must have them, as a row that is
+        drawn twice must count twice.
+
+        Args:
+            task: prepared.
+            predictions: of the features of each row.
+            references: of the features of each row.
+
+        Returns:
+            Shape (rows, K); None where the metrics are no function of such sums.
+        """
+        return None
+
+    def metrics_of_counts(self, task: Task, counts_K: npt.NDArray[Any]) -> dict[str, float]:
+        """What `metrics` gives, from the sum of `row_counts` over rows."""
+        raise NotImplementedError(f"format {self.code} has row_counts but no metrics_of_counts")
+
+    def detail(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> list[Detail]:
+        """Tables about what is right and wrong: by label, confusions. Optional."""
+        return []
+
+    def wanted_and_given(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> tuple[str, str]:
+        """The gold of one row and what was predicted, for people; equal where all is right.
+
+        Args:
+            task: prepared.
+            predictions: of the row's features.
+            references: of the row's features.
+        """
+        return str(list(references)), str(list(predictions))
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
         """A stock transformers model with equal scores. Optional.
@@ -291,3 +380,30 @@ def metrics_of_guesses(
 def mean_metrics(drawn: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of every metric over several draws."""
     return {key: float(np.mean([each[key] for each in drawn])) for key in drawn[0]}
+
+
+LABEL_COLUMNS = ("label", "precision", "recall", "f1", "in gold")
+"""Header of a table of labels."""
+
+MOST_CONFUSIONS = 20
+"""Rows of a table of confusions."""
+
+
+def precision_recall_f1(right: int, given: int, wanted: int) -> tuple[float, float, float]:
+    """In percent; 0 where there is nothing to divide by.
+
+    >>> precision_recall_f1(1, 2, 4)
+    (50.0, 25.0, 33.33333333333333)
+    """
+    precision, recall = 100 * right / max(given, 1), 100 * right / max(wanted, 1)
+    return precision, recall, 100 * 2 * right / max(given + wanted, 1)
+
+
+def confusions(pairs: Mapping[tuple[str, str], int]) -> Detail:
+    """The most frequent mistakes as a table, from counts of (gold, prediction)."""
+    wrong = [(*pair, number) for pair, number in pairs.items() if pair[0] != pair[1] and number]
+    wrong.sort(key=lambda each: (-each[2], each[:2]))
+    more = len(wrong) - MOST_CONFUSIONS
+    note = f"and {more} more" if more > 0 else ""
+    header = ("gold", "predicted", "times")
+    return Detail("confusions", header, wrong[:MOST_CONFUSIONS], note)

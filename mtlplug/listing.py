@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mtlplug.data.build import TaskData
+from mtlplug.data.build import Builder, TaskData
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import Feature, Task
+from mtlplug.formats import Feature, Task, TaskFormat
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.workspace import open_workspace
 
@@ -102,9 +102,19 @@ def inspect_task(name: str, split: str, number: int, options: Mapping[str, Any])
         raise MtlplugError(
             f"task '{name}' has no split '{split}'; it has: {', '.join(task.sources)}"
         )
-    builder = workspace.builder()
+    show_rows(new_console(), workspace.builder(), task, task_format, split, number)
+
+
+def show_rows(
+    console: Console,
+    builder: Builder,
+    task: Task,
+    task_format: TaskFormat,
+    split: str,
+    number: int,
+) -> None:
+    """Print the first rows of a split, each with the features that are made of it."""
     task = builder.prepared(task, task_format)
-    console = new_console()
     for row in islice(task.sources[split].rows(), number):
         console.rule(escape(row.where), align="left")
         for key, value in row.items():

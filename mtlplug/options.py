@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import platform
@@ -15,6 +16,8 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from mtlplug.completion import complete_suites
+from mtlplug.config import ALIASES, deep_merge
 from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.plugin_sources import give
 
@@ -85,40 +88,108 @@ def shown_errors(command: Command) -> Command:
     return plugin_option(wrapped)  # type: ignore[return-value]
 
 
+def named(name: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option of a run under our name and those of transformers' example scripts."""
+    others = [alias for alias, ours in ALIASES.items() if ours == name.replace("-", "_")]
+    return click.option(*(f"--{each.replace('_', '-')}" for each in (name, *others)), **settings)
+
+
+def tables(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
+    """Options given as A.B=C, each as a line of TOML, in one table."""
+    found: dict[str, Any] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        try:
+            table = _toml_line(key, text) or _toml_line(key, json.dumps(text))  # a plain word
+        except RecursionError:
+            table = None
+        if table is None or not equals:
+            raise click.BadParameter(
+                f"'{value}' is not of the form KEY=VALUE, such as learning_rate=3e-5 or "
+                "tasks.NAME.options.stride=64"
+            )
+        found = deep_merge(found, table)
+    return found
+
+
+def _toml_line(key: str, text: str) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(f"{key.replace('-', '_') if '.' not in key else key} = {text}")
+    except tomllib.TOMLDecodeError:
+        return None
+
+
 def suite_options(command: Command) -> Command:
     """The options that say which tasks, where their data is, and which encoder reads them."""
-    for option in reversed(
-        [
-            click.option("--suite", metavar="NAME_OR_TOML", help="Tasks and groups. [demo]"),
-            click.option("--data", type=PATH, help="Folder the suite's relative paths start from."),
-            click.option("--model", metavar="DIR_OR_ID", help="Pretrained encoder. [the suite's]"),
-            click.option("--max-length", type=int, help="Most tokens of a sequence. [512]"),
-            click.option("--max-rows-per-task", type=int, help="Most rows of each split. [all]"),
-            click.option("--cache", type=PATH, help="Folder of stored features."),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _given(
+        command,
+        click.option(
+            "--suite",
+            metavar="NAME_OR_TOML",
+            shell_complete=complete_suites,
+            help="Tasks and groups. [demo]",
+        ),
+        click.option("--data", type=PATH, help="Folder the suite's relative paths start from."),
+        named("model", metavar="DIR_OR_ID", help="Pretrained encoder. [the suite's]"),
+        named("max-length", type=int, help="Most tokens of a sequence. [512]"),
+        click.option("--max-rows-per-task", type=int, help="Most rows of each split. [all]"),
+        click.option("--cache", type=PATH, help="Folder of stored features."),
+        click.option("--config", type=PATH, metavar="TOML", help="A file of options of a run."),
+        click.option(
+            "--set",
+            multiple=True,
+            callback=tables,
+            metavar="KEY=VALUE",
+            help="An option, or tasks.NAME.KEY of the suite; may be repeated.",
+        ),
+    )
 
 
 def step_options(command: Command) -> Command:
     """The options that say how a step is taken."""
-    for option in reversed(
-        [
-            click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
-            click.option("--batch-size", type=int, help="Features of a step, all ranks. [128]"),
-            click.option("--max-tokens", type=int, help="Most tokens of a micro-batch. [8192]"),
-            click.option("--deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]"),
-            click.option(
-                "--gradient-checkpointing",
-                is_flag=True,
-                default=None,
-                help="Less memory, more compute.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    return _given(
+        command,
+        click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
+        click.option("--batch-size", type=int, help="Features of a step, all ranks. [128]"),
+        click.option("--max-tokens", type=int, help="Most tokens of a micro-batch. [8192]"),
+        named("deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]"),
+        click.option(
+            "--gradient-checkpointing",
+            is_flag=True,
+            default=None,
+            help="Less memory, more compute.",
+        ),
+    )
+
+
+def steps_of_trainer(command: Command) -> Command:
+    """Options of transformers' example scripts that say together what `--batch-size` says."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        each = options.pop("per_device_train_batch_size")
+        times = options.pop("gradient_accumulation_steps")
+        if each is not None and options["batch_size"] is not None:
+            raise click.UsageError("--batch-size and --per-device-train-batch-size; give one")
+        if each is None and times is not None:
+            raise click.UsageError(
+                "--gradient-accumulation-steps without --per-device-train-batch-size; "
+                "micro-batches are cut by --max-tokens, so give --batch-size"
+            )
+        if each is not None:
+            ranks = int(os.environ.get("WORLD_SIZE", "1"))
+            options["batch_size"] = each * ranks * (times or 1)
+        return command(*args, **options)
+
+    return _given(  # type: ignore[return-value]
+        wrapped,
+        click.option(
+            "--per-device-train-batch-size",
+            type=click.IntRange(1),
+            help="Instead of --batch-size: times ranks and --gradient-accumulation-steps.",
+        ),
+        click.option("--gradient-accumulation-steps", type=click.IntRange(1), help="See there."),
+    )
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]

@@ -18,6 +18,7 @@ from mtlplug import formats as contract
 from mtlplug import hookspecs
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import LENDS, TaskFormat
+from mtlplug.plugin_registry import Named, Registry, brought_by
 from mtlplug.plugin_sources import GROUP, distinct, file_version, sources
 
 REQUIRED = ("code", "title", "headline")
@@ -53,11 +54,23 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Plugins:
-    """The plugins found, the formats they bring by code, and the executors of studies by name."""
+    """The plugins found, the formats they bring by code, and what else they bring by name.
+
+    Attributes:
+        manager: knows the hooks that are called while something runs.
+    """
 
     plugins: tuple[Plugin, ...] = ()
     formats: Mapping[str, TaskFormat] = field(default_factory=dict)
-    executors: Mapping[str, Any] = field(default_factory=dict)
+    registry: Registry = field(default_factory=Registry)
+    manager: pluggy.PluginManager = field(default_factory=lambda: new_manager())
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A manager that knows our hooks and no plugin."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
 def load_plugins(found: Iterable[EntryPoint] | None = None) -> Plugins:
@@ -70,58 +83,42 @@ def load_plugins(found: Iterable[EntryPoint] | None = None) -> Plugins:
         found: the plugins; by default what `mtlplug.plugin_sources` finds.
 
     Raises:
-        MtlplugError: two distributions bring a format of the same code, `-p` names something
+        MtlplugError: two plugins bring something of the same name, `-p` names something
             that is not there, or what it names is broken.
     """
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
+    manager, registry = new_manager(), Registry()
     plugins: list[Plugin] = []
     formats: dict[str, TaskFormat] = {}
     owners: dict[str, Plugin] = {}
     points = sources() if found is None else [(point, "") for point in distinct(found)]
     for point, off in points:
-        plugin, brought = _load(manager, point, off)
+        plugin, brought, named = _load(manager, point, off)
         plugins.append(plugin)
         if plugin.error:
             if point.dist is None:  # somebody asked for this one
                 raise MtlplugError(f"{_describe(plugin)}: {plugin.error}; {plugin.remedy}")
             log.warning("%s is left out: %s; %s", _describe(plugin), plugin.error, plugin.remedy)
+        remedy = f"uninstall one of them, or switch it off, for example with -p {_no(plugin)}"
+        registry.add(_describe(plugin), named, remedy)
         for task_format in brought:
             if task_format.code in formats:
                 raise MtlplugError(
                     f"task format '{task_format.code}' comes from both "
-                    f"{_describe(owners[task_format.code])} and {_describe(plugin)}; "
-                    f"uninstall one of them, or switch it off, for example with -p {_no(plugin)}"
+                    f"{_describe(owners[task_format.code])} and {_describe(plugin)}; {remedy}"
                 )
             formats[task_format.code] = task_format
             owners[task_format.code] = plugin
-    return Plugins(tuple(plugins), formats, _executors(manager))
-
-
-def _executors(manager: pluggy.PluginManager) -> dict[str, Any]:
-    """What makes the executors of all plugins, by name.
-
-    Raises:
-        MtlplugError: two plugins bring one of the same name, or one is nothing to call.
-    """
-    found: dict[str, Any] = {}
-    for brought in manager.hook.mtlplug_executors():
-        for name, factory in dict(brought).items():
-            if name in found or not callable(factory):
-                what = "comes from two plugins" if name in found else "cannot be called"
-                raise MtlplugError(f"executor '{name}' {what}; uninstall the plugin")
-            found[name] = factory
-    return found
+    return Plugins(tuple(plugins), formats, registry, manager)
 
 
 def _load(
     manager: pluggy.PluginManager, point: EntryPoint, off: str
-) -> tuple[Plugin, tuple[TaskFormat, ...]]:
-    """One plugin and its formats; any fault of its own becomes its `error`."""
+) -> tuple[Plugin, tuple[TaskFormat, ...], Named]:
+    """One plugin and what it brings; any fault of its own becomes its `error`."""
     dist = point.dist
     plugin = Plugin(point.name, dist.metadata["Name"] if dist else "?", dist.version if dist else "?")
     if off:
-        return replace(plugin, off=off), ()
+        return replace(plugin, off=off), (), {}
     name = f"{plugin.distribution}:{point.name}"
     try:
         module = point.load()
@@ -136,6 +133,7 @@ def _load(
             [other for other in manager.get_plugins() if other is not module],
         )
         formats = tuple(checked_format(item) for items in hook() for item in items)
+        named = brought_by(manager, module)
         hooks = sorted(caller.name for caller in manager.get_hookcallers(module) or ())
     except Exception as error:  # whatever a plugin raises is the plugin's fault, not ours
         if manager.get_plugin(name) is not None:
@@ -143,9 +141,9 @@ def _load(
         reason = " ".join(str(error).split()) or "no message"
         if not isinstance(error, MtlplugError):
             reason = f"{type(error).__name__}: {reason}"
-        return replace(plugin, error=reason, remedy=_remedy(plugin, error)), ()
+        return replace(plugin, error=reason, remedy=_remedy(plugin, error)), (), {}
     codes = tuple(task_format.code for task_format in formats)
-    return replace(plugin, formats=codes, hooks=tuple(hooks)), formats
+    return replace(plugin, formats=codes, hooks=tuple(hooks)), formats, named
 
 
 def _remedy(plugin: Plugin, error: Exception) -> str:

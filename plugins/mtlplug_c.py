@@ -6,11 +6,14 @@ Shapes: B features, K labels.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -21,7 +24,18 @@ from torch.nn.functional import cross_entropy
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, metrics_of_guesses
+from mtlplug.formats import (
+    IGNORE,
+    LABEL_COLUMNS,
+    Detail,
+    Feature,
+    Row,
+    Task,
+    TaskFormat,
+    confusions,
+    metrics_of_guesses,
+    precision_recall_f1,
+)
 from mtlplug.heads import SequenceHead, stock_model
 from mtlplug.ragged import Splits
 
@@ -31,14 +45,6 @@ if TYPE_CHECKING:
 
     from mtlplug.data.tokens import Encode
 
-STOCK_LAYERS = {
-    "bert": ("bert.pooler.dense", "classifier"),
-    "camembert": ("classifier.dense", "classifier.out_proj"),
-    "roberta": ("classifier.dense", "classifier.out_proj"),
-    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
-}
-"""Where transformers' sequence classifiers keep the dense and the projecting layer."""
-
 
 class Classification(TaskFormat):
     """One label for a text or a pair of texts; labels go by name, whatever their type."""
@@ -47,6 +53,7 @@ class Classification(TaskFormat):
     title = "classification"
     headline = "accuracy"
     columns = ("text", "text_pair", "label")
+    independent_rows = True
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
         """The label names, sorted (numbers by value), unless the suite names them."""
@@ -103,6 +110,19 @@ class Classification(TaskFormat):
             "mcc": 100 * float(mcc),
         }
 
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """A row with some label; words become a text."""
+        values = {"text": " ".join(row["tokens"])} if "tokens" in row else {}
+        return Row({**values, **row, "label": task.labels[0]}, row.where)
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Tensor, splits: Splits
+    ) -> Any:
+        """The best label, its probability, and those of all labels."""
+        probabilities = dict(zip(task.labels, scores[0].softmax(-1).tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return {"label": label, "score": probabilities[label], "probabilities": probabilities}
+
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
     ) -> dict[str, dict[str, float]]:
@@ -114,15 +134,58 @@ class Classification(TaskFormat):
             [1] * len(references),
         )
 
+    def row_counts(
+        self, task: Task, predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]
+    ) -> npt.NDArray[Any]:
+        """The place of each row in the confusion matrix, gold by prediction. *Shape:* (rows, K K).
+
+        K counts labels of the split that are unknown in training, too.
+        """
+        alien = {gold for (gold,) in references}.difference(task.labels)
+        place = {name: number for number, name in enumerate([*task.labels, *sorted(alien)])}
+        counts = np.zeros((len(references), len(place) ** 2), np.uint8)
+        for row, ((ours,), (gold,)) in enumerate(zip(predictions, references, strict=True)):
+            counts[row, place[gold] * len(place) + place[ours]] = 1
+        return counts
+
+    def metrics_of_counts(self, task: Task, counts_K: npt.NDArray[Any]) -> dict[str, float]:
+        """Accuracy, F1 and Matthews correlation of a confusion matrix, as `metrics` has them."""
+        size = math.isqrt(len(counts_K))
+        matrix_KK = counts_K.reshape(size, size).astype(float)
+        gold_K, ours_K, right_K = matrix_KK.sum(1), matrix_KK.sum(0), matrix_KK.diagonal()
+        total, right = matrix_KK.sum(), right_K.sum()
+        met_K = gold_K + ours_K > 0
+        f1_K = 2 * right_K / np.maximum(gold_K + ours_K, 1)
+        f1 = f1_K[1] if len(task.labels) == 2 else f1_K[met_K].mean()
+        spread = (total**2 - (ours_K**2).sum()) * (total**2 - (gold_K**2).sum())
+        mcc = (right * total - gold_K @ ours_K) / math.sqrt(spread) if spread else 0.0
+        scores = {"accuracy": right / total, "f1": f1, "mcc": mcc}
+        return {name: 100 * float(score) for name, score in scores.items()}
+
+    def detail(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> list[Detail]:
+        """Precision, recall and F1 of each label, and what is taken for what."""
+        pairs = Counter(zip(references, predictions, strict=True))
+        gold, ours = Counter(references), Counter(predictions)
+        names = [name for name in {**dict.fromkeys(task.labels), **gold} if gold[name] + ours[name]]
+        labels = [
+            (name, *precision_recall_f1(pairs[name, name], ours[name], gold[name]), gold[name])
+            for name in names
+        ]
+        return [Detail("labels", LABEL_COLUMNS, labels), confusions(pairs)]
+
+    def wanted_and_given(
+        self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
+    ) -> tuple[str, str]:
+        """The label and the one predicted."""
+        return references[0], predictions[0]
+
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForSequenceClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForSequenceClassification` with equal logits."""
         from transformers import AutoModelForSequenceClassification
 
-        family = encoder.config.model_type
-        if family not in STOCK_LAYERS:
-            raise unknown("family of encoders for a stock classifier", family, STOCK_LAYERS)
-        ours = (head.get_submodule("dense"), head.get_submodule("projection"))
-        layers = dict(zip(STOCK_LAYERS[family], ours, strict=True))
+        layers = cast(SequenceHead, head).stock_layers(encoder.config)
         return stock_model(AutoModelForSequenceClassification, encoder, task.labels, layers)
 
 

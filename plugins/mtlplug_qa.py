@@ -8,15 +8,14 @@ Shapes: R rows read (first token, then the context's), B windows, C context toke
 from __future__ import annotations
 
 import re
-import string
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from mtlplug_qa_detail import AnswerDetail, answer_texts, f1_of, is_one_of, threshold_of
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 NEARBY = 20  # characters by which answer_start may miss an answer that occurs more than once
 NO_ANSWER = (0, 0)
+UNLABELLED = ()  # the answers of a row whose gold is not known
 LEAST = {"stride": 0, "max_question": 1, "max_answer_length": 1, "n_best": 1}
 DRAWS = 5  # over which the metrics of chance are averaged
 Span = tuple[int, int]
@@ -49,7 +49,7 @@ class Question(NamedTuple):
     span: Span | None
 
 
-class QuestionAnswering(TaskFormat):
+class QuestionAnswering(AnswerDetail):
     """Extractive question answering, with questions that may have no answer.
 
     Options:
@@ -66,6 +66,7 @@ class QuestionAnswering(TaskFormat):
     title = "question answering"
     headline = "f1"
     columns = ("id", "question", "context", "answers")
+    independent_rows = True
     options: Mapping[str, Any] = {
         "max_length": 384,
         "stride": 128,
@@ -92,7 +93,7 @@ class QuestionAnswering(TaskFormat):
         encodings = encode.windows(pairs, task.option("stride"), task.option("max_question"))
         for item, windows in zip(questions, encodings, strict=True):
             features = [_window(item, encoded) for encoded in windows]
-            if not item.golds and not task.facts["unanswerable"]:
+            if not item.golds and item.span and not task.facts["unanswerable"]:
                 encode.count("questions without answer, unlike training")
             if 0 not in windows[0].segments:
                 encode.count("questions without tokens")
@@ -139,12 +140,38 @@ class QuestionAnswering(TaskFormat):
         Windows of a question are compared by raw scores. Articles are dropped in English only;
         words are what blanks separate, so that Chinese and Thai answers count as one word.
         """
-        threshold = task.option("no_answer_threshold") if task.facts["unanswerable"] else np.inf
-        answers = answer_texts(predictions, references, threshold)
+        answers = answer_texts(predictions, references, threshold_of(task))
         golds = {reference["row"]: reference["answers"] or [""] for reference in references}
-        f1 = [max(_f1(answers[row], gold) for gold in golds[row]) for row in golds]
-        exact = [any(_words(answers[row]) == _words(gold) for gold in golds[row]) for row in golds]
+        f1 = [max(f1_of(answers[row], gold) for gold in golds[row]) for row in golds]
+        exact = [is_one_of(answers[row], golds[row]) for row in golds]
         return {"f1": 100 * float(np.mean(f1)), "exact_match": 100 * float(np.mean(exact))}
+
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """A row without answers, of which none is looked for."""
+        return Row({**row, "answers": UNLABELLED}, row.where)
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Tensor, splits: Splits
+    ) -> Any:
+        """The answer, its characters in the context, and the `n_best` candidates of all windows.
+
+        `score` is the sum of the scores of start and end, by which windows are compared;
+        `probability` its softmax over the candidates and "no answer". Where no answer is the
+        answer, by `no_answer_threshold`, the text is empty and there are no characters.
+        """
+        windows = self.decode(task, scores, splits)
+        none = min(window["none"] for window in windows)
+        candidates = _candidates(windows, features, row["context"])[: task.option("n_best")]
+        nothing = {"text": "", "start": None, "end": None, "score": none}
+        everything = [nothing, *candidates]
+        powers = np.exp(
+            [each["score"] - max(e["score"] for e in everything) for each in everything]
+        )
+        for each, power in zip(everything, powers / powers.sum(), strict=True):
+            each["probability"] = float(power)
+        answered = candidates and none - candidates[0]["score"] <= threshold_of(task)
+        answer = candidates[0] if answered else nothing
+        return {**answer, "no_answer": nothing["probability"], "candidates": candidates}
 
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
@@ -167,32 +194,29 @@ class QuestionAnswering(TaskFormat):
         return found
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForQuestionAnswering` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForQuestionAnswering` with equal logits."""
         from transformers import AutoModelForQuestionAnswering
 
-        layers = {"qa_outputs": head.get_submodule("projection")}
+        layers = cast(TokenHead, head).stock_layers(encoder.config, "qa_outputs")
         return stock_model(AutoModelForQuestionAnswering, encoder, ("start", "end"), layers)
 
 
-def answer_texts(
-    predictions: Sequence[Any], references: Sequence[Any], threshold: float
-) -> dict[int, str]:
-    """The answer to each question, by row: the best span over all windows, or "".
-
-    As in SQuAD v2 "no answer" has the least of its scores over the windows.
-    """
-    none: dict[int, float] = {}
-    best: dict[int, tuple[float, str]] = {}
-    for prediction, reference in zip(predictions, references, strict=True):
-        row = reference["row"]
-        none[row] = min(none.get(row, np.inf), prediction["none"])
-        best.setdefault(row, (-np.inf, ""))
-        start, end, score = next(iter(prediction["spans"]), (0, 0, -np.inf))
-        if score > best[row][0]:
-            low, high = reference["offsets"][2 * start - 2], reference["offsets"][2 * end - 1]
-            best[row] = score, reference["context"][low:high].strip()
-    answered = {row for row, (score, _) in best.items() if none[row] - score <= threshold}
-    return {row: text if row in answered else "" for row, (_, text) in best.items()}
+def _candidates(
+    windows: Sequence[Any], features: Sequence[Feature], context: str
+) -> list[dict[str, Any]]:
+    """The spans of all windows by their characters in the context, best first."""
+    found: dict[Span, float] = {}
+    for window, feature in zip(windows, features, strict=True):
+        low, offsets = feature.reference["start"], feature.reference["offsets"]
+        for first, last, score in window["spans"]:
+            start, end = low + offsets[2 * first - 2], low + offsets[2 * last - 1]
+            start = end - len(context[start:end].lstrip())
+            end = start + len(context[start:end].rstrip())
+            found[start, end] = max(score, found.get((start, end), -np.inf))
+    return [
+        {"text": context[start:end], "start": start, "end": end, "score": score}
+        for (start, end), score in sorted(found.items(), key=lambda each: -each[1])
+    ]
 
 
 def _any_span(
@@ -207,8 +231,7 @@ def _any_span(
 
 
 def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
-    ids: set[str] = set()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, encode.first_row):
         question, context = row.get("question"), row.get("context")
         if not isinstance(question, str) or not isinstance(context, str):
             raise MtlplugError(
@@ -217,10 +240,10 @@ def _questions(rows: Iterable[Row], encode: Encode) -> Iterator[Question]:
             )
         answers = _answers(row, encode)
         name = str(number if row.get("id") is None else row["id"])
-        if name in ids:
-            encode.count("ids more than once")
-        ids.add(name)
+        encode.count_repeated("ids more than once", name)
         span = _span(context, answers, encode) if answers else NO_ANSWER
+        if row["answers"] is UNLABELLED:
+            span = None
         golds = [text for text, _ in answers]
         yield Question(number, name, question.lstrip(), context, golds, span)
 
@@ -282,7 +305,7 @@ def _window(item: Question, encoded: Encoded) -> Feature:
     offsets_C2 = _with_marks(item.context, np.array(encoded.offsets)[positions])
     low, high = (offsets_C2[0, 0], offsets_C2[-1, 1]) if positions else (0, 0)
     reference: dict[str, Any] = {"row": item.row, "id": item.id, "answers": item.golds}
-    reference["context"] = item.context[low:high]
+    reference["start"], reference["context"] = int(low), item.context[low:high]
     reference["offsets"] = (offsets_C2 - low).reshape(-1).tolist()
     return Feature((encoded,), [0, *positions], _target(item, offsets_C2), reference)
 
@@ -325,20 +348,6 @@ def _best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[
     first = 1 + starts[best // longest]
     columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
     return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
-
-
-def _words(text: str) -> list[str]:
-    """SQuAD's normalisation: lower case, no punctuation, no articles."""
-    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def _f1(answer: str, gold: str) -> float:
-    ours, theirs = _words(answer), _words(gold)
-    if not ours or not theirs:
-        return float(ours == theirs)
-    common = (Counter(ours) & Counter(theirs)).total()
-    return 2 * common / (len(ours) + len(theirs))
 
 
 @hookimpl

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from unicodedata import category
 
+from mtlplug_sl_detail import EntityDetail, on_words
 from seqeval.metrics import accuracy_score
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from mtlplug.data.tokens import Encode, Encoded
 
 
-class SequenceLabelling(TaskFormat):
+class SequenceLabelling(EntityDetail):
     """Word labels in any tag scheme, converted to IOB2.
 
     Options:
@@ -42,6 +44,7 @@ class SequenceLabelling(TaskFormat):
     title = "sequence labelling"
     headline = "f1"
     columns = ("tokens", "tags")
+    independent_rows = True
     options: Mapping[str, Any] = {"label_all_tokens": False}
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:
@@ -105,13 +108,45 @@ class SequenceLabelling(TaskFormat):
         Words that were cut off count as predicted outside.
         """
         gold = [reference["tags"] for reference in references]
-        ours = [_on_words(*pair) for pair in zip(predictions, references, strict=True)]
+        ours = [on_words(*pair) for pair in zip(predictions, references, strict=True)]
         precision, recall, f1, _ = precision_recall_fscore_support(
             gold, ours, average="micro", scheme=IOB2, zero_division=0
         )
         accuracy = accuracy_score(gold, ours)
         scores = {"f1": f1, "precision": precision, "recall": recall, "accuracy": accuracy}
         return {name: 100 * float(score) for name, score in scores.items()}
+
+    def unlabelled(self, task: Task, row: Row) -> Row:
+        """A row with some tags; a text becomes words, signs around them apart."""
+        text = row.get("text")
+        tokens = row["tokens"] if "tokens" in row else _words(text) if type(text) is str else None
+        tag = OUTSIDE if OUTSIDE in task.labels else task.labels[0]
+        if task.facts["scheme"] == PLAIN:
+            tag = tag.removeprefix("B-")
+        tags = [tag] * len(tokens) if type(tokens) is list else None
+        return Row({**row, "tokens": tokens, "tags": tags}, row.where)
+
+    def present(
+        self, task: Task, row: Row, features: Sequence[Feature], scores: Tensor, splits: Splits
+    ) -> Any:
+        """Entities with their characters in the text, and the IOB2 label of each word.
+
+        The score of an entity is the mean probability of its words' labels. A row without
+        `text` has its words joined by blanks. Words that were cut off are outside.
+        """
+        best_R, numbers_R = scores.softmax(-1).max(-1)
+        words = features[0].reference["words"]
+        names = [task.labels[number] for number in numbers_R.tolist()]
+        labels = on_words(names, features[0].reference)
+        sure = dict(zip(reversed(words), reversed(best_R.tolist()), strict=True))
+        text, places = _places(row["tokens"], row.get("text"))
+        entities = []
+        for kind, first, end in _entities(labels):
+            low, high = places[first][0], places[end - 1][1]
+            score = sum(sure[word] for word in range(first, end)) / (end - first)
+            entity = {"type": kind, "text": text[low:high], "start": low, "end": high}
+            entities.append({**entity, "score": score})
+        return {"entities": entities, "tokens": row["tokens"], "labels": labels}
 
     def baselines(
         self, task: Task, targets: Sequence[npt.NDArray[Any]], references: Sequence[Any]
@@ -125,10 +160,10 @@ class SequenceLabelling(TaskFormat):
         )
 
     def export(self, task: Task, head: nn.Module, encoder: PreTrainedModel) -> PreTrainedModel:
-        """`AutoModelForTokenClassification` with equal logits: BERT, RoBERTa, XLM-R."""
+        """`AutoModelForTokenClassification` with equal logits."""
         from transformers import AutoModelForTokenClassification
 
-        layers = {"classifier": head.get_submodule("projection")}
+        layers = cast(TokenHead, head).stock_layers(encoder.config)
         return stock_model(AutoModelForTokenClassification, encoder, task.labels, layers)
 
 
@@ -211,16 +246,44 @@ def _count_unread(
         encode.count("words without tokens", vanished)
 
 
+def _words(text: str) -> list[str]:
+    """What blanks separate, with the signs at either end of it as words of their own."""
+    words = []
+    for word in text.split():
+        inner = [place for place, sign in enumerate(word) if category(sign)[0] not in "PS"]
+        first, end = (inner[0], inner[-1] + 1) if inner else (len(word), len(word))
+        words += [*word[:first], *([word[first:end]] if inner else []), *word[end:]]
+    return words
+
+
+def _places(tokens: Sequence[str], text: str | None) -> tuple[str, list[tuple[int, int]]]:
+    """The text of a sentence, and the first character and the end of each of its words."""
+    for whole in (text, " ".join(tokens)):
+        places, at = [], 0
+        for token in tokens:
+            if whole is None or (start := whole.find(token, at)) < 0:
+                break
+            at = start + len(token)
+            places.append((start, at))
+        if whole is not None and len(places) == len(tokens):
+            break
+    return str(whole), places
+
+
+def _entities(labels: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Type, first word and end of each entity; an inside label that continues none begins one."""
+    first, kind = None, ""
+    for word, label in enumerate([*labels, OUTSIDE]):
+        goes_on = label[0] == "I" and label[2:] == kind
+        if first is not None and not goes_on:
+            yield kind, first, word
+            first = None
+        if label != OUTSIDE and first is None:
+            first, kind = word, label[2:]
+
+
 def _inside(tag: str) -> str:
     return tag if tag == OUTSIDE else "I" + tag[1:]
-
-
-def _on_words(labels: Sequence[str], reference: Mapping[str, Any]) -> list[str]:
-    """Labels of all words of a sentence; of a word read several times its first sub-token's."""
-    tags = [OUTSIDE] * len(reference["tags"])
-    for word, label in zip(reversed(reference["words"]), reversed(labels), strict=True):
-        tags[word] = label
-    return tags
 
 
 @hookimpl

@@ -113,11 +113,13 @@ def test_mtlplug_executors_of_plugins_are_known_by_name(monkeypatch: pytest.Monk
     with pytest.raises(MtlplugError, match="unknown executor 'cloud'; known: local, queue, ray"):
         make_executor("cloud", resources, found)
     twice = plugin(monkeypatch, "two", "x", mtlplug_executors=brought("queue", print))
-    with pytest.raises(MtlplugError, match="executor 'queue' comes from two plugins"):
+    with pytest.raises(MtlplugError, match="executor 'queue' comes from both .*one 1.5 and .*two"):
         load_plugins([point, twice])
     nothing = plugin(monkeypatch, "three", "x", mtlplug_executors=brought("empty", None))
-    with pytest.raises(MtlplugError, match="executor 'empty' cannot be called"):
-        load_plugins([nothing])
+    assert "executor 'empty' cannot be called" in str(load_plugins([nothing]).plugins[0].error)
+    ours = plugin(monkeypatch, "four", "x", mtlplug_executors=brought("local", print))
+    with pytest.raises(MtlplugError, match="executor 'local' of .*four 1.5 has the name of one"):
+        make_executor("local", resources, load_plugins([ours]))
 
 
 def test_a_broken_plugin_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:

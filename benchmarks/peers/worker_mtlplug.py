@@ -39,7 +39,7 @@ def main() -> None:
     data = build_data(workspace, tasks, new_console(quiet=True))
     encoder = Encoder.from_pretrained(job.model)
     deepspeed_config = resolve_deepspeed(config, world.size)
-    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     pacer.count_tokens(encoder)
     stores = [each.stores[TRAIN] for each in data]
     share_of_row = np.array([store.meta["rows"] / len(store) for store in stores])

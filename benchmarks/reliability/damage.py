@@ -24,13 +24,12 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kills import ended, forked, wait
+import short_run
+from kills import ended, wait
 from outcome import conclude, differences, outcome
 
-OPTIONS = (
-    *("--groups", "SL+QA+C", "--max-epochs", "3", "--save-minutes", "0"),
-    *("--max-rows-per-task", "300"),
-)
+HALTED_AFTER = 12
+"""Steps done, of 18, when the run to be damaged is killed."""
 
 
 def flip(path: Path, draw: random.Random) -> None:
@@ -73,8 +72,8 @@ def main(cases: int, seed: int, output: Path | None) -> None:
 
 def campaign(place: Path, cases: int, draw: random.Random) -> dict[str, Any]:
     """What became of so many damaged checkpoints."""
-    options, log = [*OPTIONS, "--cache", str(place / "cache")], place / "log"
-    if code := wait(forked([*options, "--output", str(place / "unbroken")], log)):
+    options, log = short_run.options(place, epochs=2, save_minutes=0), place / "log"
+    if code := wait(short_run.forked([*options, "--output", str(place / "unbroken")], log)):
         sys.exit(f"the undisturbed run ended with {code}: {log.read_text()[-2000:]}")
     expected = outcome(place / "unbroken")
     halted = halt(options, place / "halted", log)
@@ -92,7 +91,7 @@ def campaign(place: Path, cases: int, draw: random.Random) -> dict[str, Any]:
         if path.exists() and path.read_bytes() == before:
             kind(path, draw)  # zeros where there were zeros
         log.write_text("")
-        code = wait(forked([*options, "--output", str(folder)], log))
+        code = wait(short_run.forked([*options, "--output", str(folder)], log))
         said = f"not used: checkpoint {newest.name} is damaged" in log.read_text()
         changed = differences(outcome(folder), expected) if code == 0 else ["everything"]
         if code or changed or not said:
@@ -103,17 +102,22 @@ def campaign(place: Path, cases: int, draw: random.Random) -> dict[str, Any]:
 
 
 def halt(options: list[str], folder: Path, log: Path) -> Path:
-    """A run that was killed when it had two checkpoints and none in the making."""
-    process = forked([*options, "--output", str(folder)], log)
-    while sum(not path.suffix for path in folder.glob("checkpoints/step-*")) < 2:
+    """A run that was killed in its second epoch, with two checkpoints and none in the making."""
+    process = short_run.forked([*options, "--output", str(folder)], log)
+    while not any(step_of(path)[0] >= HALTED_AFTER for path in whole(folder)):
         if ended(process):
-            sys.exit("the run ended before it had two checkpoints")
+            sys.exit("the run ended before it could be killed")
         time.sleep(0.001)
     os.kill(process, signal.SIGKILL)
     wait(process)
     for unfinished in folder.glob("checkpoints/*.tmp"):
         shutil.rmtree(unfinished)
     return folder
+
+
+def whole(folder: Path) -> list[Path]:
+    """The checkpoints of a run that are complete."""
+    return [path for path in folder.glob("checkpoints/step-*") if not path.suffix]
 
 
 def step_of(path: Path) -> tuple[int, bool]:

@@ -20,13 +20,9 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kills import forked, wait
+import short_run
+from kills import wait
 from outcome import conclude, differences, outcome
-
-OPTIONS = (
-    *("--groups", "SL+QA+C", "--max-epochs", "2", "--save-minutes", "0"),
-    *("--max-rows-per-task", "300"),
-)
 
 
 @click.command()
@@ -41,9 +37,9 @@ def main(sizes: int, output: Path | None) -> None:
 
 def campaign(place: Path, sizes: int) -> dict[str, Any]:
     """What happened on file systems of so many sizes."""
-    options = [*OPTIONS, "--cache", str(place / "cache")]
+    options = short_run.options(place, epochs=2, save_minutes=0)
     log = place / "log"
-    code = wait(forked([*options, "--output", str(place / "unbroken")], log))
+    code = wait(short_run.forked([*options, "--output", str(place / "unbroken")], log))
     if code:
         sys.exit(f"the undisturbed run ended with {code}: {log.read_text()[-2000:]}")
     expected = outcome(place / "unbroken")
@@ -59,7 +55,7 @@ def campaign(place: Path, sizes: int) -> dict[str, Any]:
         mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk))
         try:
             log.write_text("")
-            code = wait(forked([*options, "--output", str(disk / "run")], log))
+            code = wait(short_run.forked([*options, "--output", str(disk / "run")], log))
             errors = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
             if code == 0:
                 came_through += 1
@@ -68,7 +64,7 @@ def campaign(place: Path, sizes: int) -> dict[str, Any]:
             else:
                 lost.append(f"{size} bytes: ended with {code}: {log.read_text()[-1500:]}")
             mount("-o", f"remount,size={4 * most}", str(disk))
-            if code := wait(forked([*options, "--output", str(disk / "run")], log)):
+            if code := wait(short_run.forked([*options, "--output", str(disk / "run")], log)):
                 lost.append(f"{size} bytes, with more room: {code}: {log.read_text()[-1500:]}")
             elif changed := differences(outcome(disk / "run"), expected):
                 lost.append(f"{size} bytes: differs in {', '.join(changed)}")

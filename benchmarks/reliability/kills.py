@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,59 +28,49 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import short_run
 from outcome import conclude, differences, outcome
 
 RUN = Path(__file__).resolve().parents[2] / "mtlplug" / "run.py"
+Left = set[tuple[str, int]]
+"""Names and numbers of folders."""
+EPOCHS = 8
 LONGEST = 600.0
 """Seconds after which an attempt counts as hanging."""
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @click.option("--kills", default=100, show_default=True)
 @click.option("--ranks", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of moments and victims.")
-@click.option("--longest", default=4.0, show_default=True, help="Seconds to the next kill.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write what happened as JSON.")
-@click.argument("options", nargs=-1)
-def main(
-    kills: int, ranks: int, seed: int, longest: float, output: Path | None, options: tuple[str, ...]
-) -> None:
-    """Kill, restart, compare; OPTIONS are those of mtlplug run."""
-    given = options or ("--groups", "SL+QA+C", "--max-epochs", "2")
-    start = forked if ranks == 1 else launched(ranks)
+def main(kills: int, ranks: int, seed: int, output: Path | None) -> None:
+    """Kill, restart, compare."""
     with tempfile.TemporaryDirectory() as place:
-        found = campaign(start, list(given), kills, random.Random(seed), longest, Path(place))
-    found |= {"ranks": ranks, "options": list(given)}
+        found = campaign(ranks, kills, random.Random(seed), Path(place))
     conclude(found, output, failed=bool(found["lost"] or found["orphans"]))
 
 
-def campaign(
-    start: Callable[[list[str], Path], int],
-    options: list[str],
-    kills: int,
-    draw: random.Random,
-    longest: float,
-    place: Path,
-) -> dict[str, Any]:
+def campaign(ranks: int, kills: int, draw: random.Random, place: Path) -> dict[str, Any]:
     """Runs until so many kills have hit.
 
     Args:
-        start: starts an attempt that logs to a file; returns its process.
-        options: of the runs.
+        ranks: of each run; several are started by a launcher.
         kills: how many.
         draw: chooses moments and victims.
-        longest: seconds from the start of an attempt to its kill, at most.
         place: for the runs.
     """
     log = place / "log"
-    options = [*options, "--save-minutes", "0.01", "--cache", str(place / "cache")]
+    start = short_run.forked if ranks == 1 else launched(ranks)
+    options = short_run.options(place, epochs=EPOCHS, save_minutes=0.005)
     expected_at = place / "unbroken"
-    code = wait(start([*options, "--output", str(expected_at)], log))
-    if code:
+    begin = time.monotonic()
+    if code := wait(start([*options, "--output", str(expected_at)], log)):
         sys.exit(f"the undisturbed run ended with {code}: {log.read_text()[-2000:]}")
-    expected = outcome(expected_at)
+    expected, longest = outcome(expected_at), (time.monotonic() - begin) / 2
     hits: Counter[str] = Counter()
     runs = resumed = orphans = 0
+    slowest = 0.0
     lost: list[str] = []
     while hits.total() < kills:
         folder = place / f"run-{runs}"
@@ -87,9 +78,12 @@ def campaign(
         while not (folder / "report.json").exists():
             before = log.stat().st_size
             process = start([*options, "--output", str(folder)], log)
-            in_save = hits.total() % 2 == 0
-            if hits.total() < kills and (moment := hit(process, folder, draw, longest, in_save)):
+            limit = longest if 2 * hits["in a save"] > hits.total() else None
+            left = unfinished(folder)
+            if hits.total() < kills and comes(process, folder, left, ranks, draw, limit):
+                moment, seconds = kill_one(process, folder, left, draw)
                 hits[moment] += 1
+                slowest = max(slowest, seconds)
                 orphans += survivors(folder)
             elif code := wait(process):
                 lost.append(f"run-{runs - 1} ended with {code}: {log.read_text()[-2000:]}")
@@ -107,52 +101,66 @@ def campaign(
         "resumed": resumed,
         "lost": lost,
         "orphans": orphans,
+        "slowest_end_seconds": round(slowest, 1),
+        "ranks": ranks,
         "steps": sum(line["event"] == "step" for line in expected["metrics"]),
     }
 
 
-def hit(
-    process: int, folder: Path, draw: random.Random, longest: float, in_save: bool
-) -> str | None:
-    """Kill an attempt, in a save or at any moment; where it was hit, or None: it ended before.
+def comes(
+    process: int,
+    folder: Path,
+    left: Left,
+    ranks: int,
+    draw: random.Random,
+    longest: float | None,
+) -> bool:
+    """Wait for the moment to kill an attempt; False: it ended before.
 
-    A save counts when it was seen to begin since the attempt started.
+    Args:
+        process: of the attempt.
+        folder: of the run.
+        left: what was unfinished there when the attempt started.
+        ranks: of the run; the time begins when all are there.
+        draw: chooses the moment.
+        longest: seconds to it at most; None: a save seen to begin since the attempt started.
     """
-    deadline = time.monotonic() + draw.uniform(0.0, longest)
-    seen: set[Path] = set()
-    saves = draw.randint(1, 4)
-    while len(seen) < saves if in_save else time.monotonic() < deadline:
-        if ended(process):
-            return None
-        seen |= set((folder / "checkpoints").glob("step-*.tmp"))
-        time.sleep(0.0005 if in_save else 0.01)
-    time.sleep(draw.uniform(0.0, 0.01))
-    saving = any((folder / "checkpoints").glob("step-*.tmp"))
+    seen: Left = set()
+    saves, wait_for = draw.randint(1, 4), draw.uniform(0.0, longest or 0.0)
+    begin = None if ranks > 1 else time.monotonic()
+    while not ended(process):
+        if begin is None:
+            begin = time.monotonic() if len(ranks_of(folder)) == ranks else None
+        elif longest is not None and time.monotonic() > begin + wait_for:
+            return True
+        elif longest is None:
+            seen |= unfinished(folder) - left
+            if len(seen) >= saves:
+                time.sleep(draw.uniform(0.0, 0.01))
+                return True
+        time.sleep(0.0005 if longest is None else 0.01)
+    return False
+
+
+def kill_one(process: int, folder: Path, left: Left, draw: random.Random) -> tuple[str, float]:
+    """Kill an attempt, or one of its ranks; where it was hit, and seconds until it had ended."""
     victims = ranks_of(folder) or [process]
     os.kill(draw.choice(victims), signal.SIGKILL)
+    killed_at = time.monotonic()
     wait(process)
-    if saving:
-        return "in a save"
-    return "in training" if (folder / "metrics.jsonl").exists() else "at the start"
+    seconds = time.monotonic() - killed_at
+    if unfinished(folder) - left:
+        return "in a save", seconds
+    return "in training" if (folder / "metrics.jsonl").exists() else "at the start", seconds
 
 
-def forked(options: list[str], log: Path) -> int:
-    """A run in a process of its own, from one that has imported everything."""
-    import mtlplug.training.pretrain  # noqa: F401
-    from mtlplug.cli import run
-
-    sys.stdout.flush()
-    if process := os.fork():
-        return process
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    try:
-        run(options, standalone_mode=True)
-    except SystemExit as end:
-        os._exit(int(end.code or 0))
-    finally:
-        os._exit(70)
+def unfinished(folder: Path) -> Left:
+    """What is being written in a run's folder, or was when it was killed: names and numbers."""
+    found = set()
+    for path in (folder / "checkpoints").glob("step-*.tmp"):
+        with suppress(FileNotFoundError):
+            found.add((path.name, path.stat().st_ino))
+    return found
 
 
 def launched(ranks: int) -> Callable[[list[str], Path], int]:

@@ -170,7 +170,7 @@ def _cost(
     )
     flops = encoder_flops(encoder)
     deepspeed_config = resolve_deepspeed(config, world.size)
-    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     most = [workspace.builder().length(each.task) for each in data]
     lengths = Lengths([each.stores[TRAIN] for each in data], most)
     stopwatch = Stopwatch(

@@ -75,7 +75,8 @@ def summarise(
     """From what was timed to an epoch."""
     lengths, pool, flops = stopwatch.lengths, stopwatch.pool, stopwatch.flops
     updates = measured.updates.total(pool.steps_per_epoch)
-    total = lengths.cost(flops.pair_cost)
+    drawn = pool.members(pool.drawn(0))
+    total = lengths.cost(drawn, flops.pair_cost)
     epoch = measured.steps.total(total) + updates
     padded, ratios = {}, {}
     for way in stopwatch.ways:
@@ -84,7 +85,7 @@ def summarise(
         padded[way] = measured.padded[way].total(work) + updates
         ratios[way] = _ratio(measured, way, work, total, pool.steps_per_epoch)
     computed = sum(shape.tokens for shape in lengths.shapes("longest", pool))
-    tokens = int(lengths.tokens_N.sum())
+    tokens = int(lengths.of(drawn, lengths.tokens_N).sum())
     update_seconds = sum(measured.updates.seconds)
     seconds = sum(measured.steps.seconds) + update_seconds
     needed = 3 * (flops.per_token * measured.tokens + flops.per_pair * measured.pairs)
@@ -93,7 +94,7 @@ def summarise(
         groups=groups,
         precision=stopwatch.engine.precision,
         tasks=tasks,
-        features=len(lengths),
+        features=len(drawn),
         tokens=tokens,
         steps=pool.steps_per_epoch,
         epoch_seconds=epoch,

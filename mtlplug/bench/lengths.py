@@ -73,9 +73,10 @@ class Lengths:
     def __len__(self) -> int:
         return len(self.tokens_N)
 
-    def cost(self, pair_cost: float) -> float:
-        """All features without padding: tokens and attention, in tokens."""
-        return float(self.tokens_N.sum() + pair_cost * self.squares_N.sum())
+    def cost(self, members: Members, pair_cost: float) -> float:
+        """Features without padding: tokens and attention, in tokens."""
+        tokens, pairs = self.of(members, self.tokens_N), self.of(members, self.squares_N)
+        return float(tokens.sum() + pair_cost * pairs.sum())
 
     def of(self, members: Members, values_N: Integers) -> Integers:
         """What belongs to these features."""
@@ -84,10 +85,12 @@ class Lengths:
     def shapes(self, way: str, pool: Pool, epoch: int = 0) -> Iterator[Shape]:
         """All batches of an epoch in one of the ways of `PADDED`."""
         if way == "one_task":
-            for task, size in enumerate(pool.sizes):
-                alone = Pool([size], pool.batch_size, pool.seed)
-                for members in alone.epoch(epoch):
-                    yield self._shape(Members(members.tasks_B + task, members.features_B))
+            generator = np.random.default_rng([pool.seed, epoch])
+            drawn = pool.members(pool.drawn(epoch))
+            for task in np.unique(drawn.tasks_B):
+                mine = generator.permutation(np.flatnonzero(drawn.tasks_B == task))
+                for first in range(0, len(mine), pool.batch_size):
+                    yield self._shape(drawn.take(mine[first : first + pool.batch_size]))
             return
         for members in pool.epoch(epoch):
             if way == "longest":

@@ -11,17 +11,16 @@ import hashlib
 import inspect
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from mtlplug.data.pieces import Counted, Making, Writing, lock
 from mtlplug.data.sources import Source
-from mtlplug.data.store import META, STORE_VERSION, FeatureStore, FeatureWriter
+from mtlplug.data.store import STORE_VERSION, FeatureStore
 from mtlplug.data.tokens import Encode
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Row, Task, TaskFormat
@@ -34,8 +33,10 @@ TRAIN = "train"
 SHORTEST = 8
 """Smallest `max_length` that makes sense."""
 
-ROWS_BETWEEN = 256
-"""Rows after which progress is told."""
+Tell = Callable[[str, str, int, int | None], None]
+"""Takes a task, the split it is at, the rows read so far and, where that is known, their number;
+no split once the task is complete.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Builder:
         limit: the longest sequence the encoder takes.
         max_rows: most rows of a split; None for all.
         wait: wait for what another process is making; else `filelock.Timeout` is raised.
-        tell: is told task, split and rows read so far, as features are made.
+        tell: is told how far the reading of rows is.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -67,7 +68,7 @@ class Builder:
     limit: int
     max_rows: int | None = None
     wait: bool = True
-    tell: Callable[[str, str, int], None] | None = None
+    tell: Tell | None = None
 
     def build(self, task: Task, task_format: TaskFormat, splits: Sequence[str]) -> TaskData:
         """Prepare a task and open the stores of these splits, making those that are missing.
@@ -89,10 +90,17 @@ class Builder:
                     f"task '{task.name}' has no split '{split}' (it has: {known}); "
                     "name its file in the suite"
                 )
-        length = self.length(task)
-        task = self.prepared(task, task_format)
-        stores = {split: self._store(task, task_format, split, length) for split in splits}
+        task, total = self._prepared(task, task_format)
+        # How many rows there are is known of the split that the format has learnt from.
+        totals = {_learnt_from(task): total}
+        stores = {
+            split: self._store(task, task_format, split, totals.get(split)) for split in splits
+        }
         return TaskData(task, task_format, stores)
+
+    def rows(self, task: Task, split: str) -> Iterator[Row]:
+        """The rows of a split that features are made of."""
+        return _rows(task, split, self.max_rows)
 
     def encode(self, task: Task) -> Encode:
         """The tokenizer service for one split of a task."""
@@ -112,79 +120,63 @@ class Builder:
 
     def prepared(self, task: Task, task_format: TaskFormat) -> Task:
         """The task with the facts its format learns from the training rows."""
-        split = TRAIN if TRAIN in task.sources else next(iter(task.sources))
+        return self._prepared(task, task_format)[0]
+
+    def _prepared(self, task: Task, task_format: TaskFormat) -> tuple[Task, int | None]:
+        """The task with its facts, and how many rows it learnt from, where it read them all."""
+        split = _learnt_from(task)
         recipe = self._recipe(task, task_format, task.sources[split])
         path = self.cache / "facts" / f"{task.name}-{_digest(recipe)}.json"
-        with self._lock(path):
+        with lock(path, wait=self.wait):
             if not path.exists():
-                learnt = task_format.prepare(task, self._rows(task, split))
-                with _Writing(path.parent):
+                rows = self._rows(task, split)
+                facts = task_format.prepare(task, rows)
+                learnt = {"facts": facts, "rows": rows.number if rows.complete else None}
+                with Writing(path.parent):
                     _write(path, json.dumps(learnt, ensure_ascii=False))
-            facts = _read(path)  # as later runs read it: tuples are lists by then
+            known = _read(path)  # as later runs read it: tuples are lists by then
+        facts = known["facts"]
         labels = tuple(task.labels or facts.get("labels", ()))
-        return dataclasses.replace(task, facts=facts, labels=labels)
+        return dataclasses.replace(task, facts=facts, labels=labels), known["rows"]
 
-    def _store(self, task: Task, task_format: TaskFormat, split: str, length: int) -> FeatureStore:
+    def _store(
+        self, task: Task, task_format: TaskFormat, split: str, total: int | None
+    ) -> FeatureStore:
+        encode = self.encode(task)
         recipe = self._recipe(task, task_format, task.sources[split]) | {
             "split": split,
             "facts": task.facts,
             "tokenizer": _tokenizer_digest(self.tokenizer),
-            "max_length": length,
+            "max_length": encode.max_length,
         }
-        folder = self.cache / "features" / f"{task.name}-{split}-{_digest(recipe)}"
-        with self._lock(folder):
-            if not (folder / META).exists():
-                self._write_store(folder, task, task_format, split)
-        return FeatureStore(folder)
-
-    def _write_store(self, folder: Path, task: Task, task_format: TaskFormat, split: str) -> None:
-        unfinished = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        encode = self.encode(task)
-        rows = self._rows(task, split)
-        writing = _Writing(folder.parent)
-        with writing:
-            writer = FeatureWriter(unfinished, references=split != TRAIN)
-        try:
-            for feature in task_format.features(task, rows, encode):
-                with writing:
-                    writer.add(feature)
-            if not len(writer):
-                raise MtlplugError(
-                    f"split '{split}' of task '{task.name}' has no usable row "
-                    f"({rows.number} read); counted: {dict(encode.counts) or 'nothing'}"
-                )
-            with writing:
-                writer.close({"rows": rows.number, "counts": dict(encode.counts)})
-        except BaseException:
-            writer.abandon()
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
-        with writing:
-            unfinished.rename(folder)
-
-    def _rows(self, task: Task, split: str) -> _Counted:
-        tell = self.tell
-        return _Counted(
-            _rows(task, split, self.max_rows),
-            (lambda number: tell(task.name, split, number)) if tell else None,
+        making = Making(
+            folder=self.cache / "features" / f"{task.name}-{split}-{_digest(recipe)}",
+            task=task,
+            split=split,
+            task_format=task_format,
+            encode=encode,
+            rows=lambda: self._rows(task, split, total),
+            references=split != TRAIN,
         )
-
-    @contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
-        """Hold a lock beside a file or folder that is about to be made."""
-        lock = FileLock(path.with_name(path.name + ".lock"), timeout=-1 if self.wait else 0)
-        with _Writing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
         try:
-            yield
-        finally:
-            lock.release()
+            with lock(making.folder, wait=False):
+                making.finish()
+        except Timeout:
+            making.help()
+            with lock(making.folder, wait=self.wait):
+                making.finish()
+        return FeatureStore(making.folder)
+
+    def _rows(self, task: Task, split: str, total: int | None = None) -> Counted:
+        tell = self.tell
+        return Counted(
+            _rows(task, split, self.max_rows),
+            (lambda number: tell(task.name, split, number, total)) if tell else None,
+        )
 
     def _recipe(self, task: Task, task_format: TaskFormat, source: Source) -> dict[str, Any]:
         # One process at a time: a hub dataset is downloaded while its fingerprint is taken.
-        with self._lock(self.cache / "sources" / task.name):
+        with lock(self.cache / "sources" / task.name, wait=self.wait):
             fingerprint = source.fingerprint()
         return {
             "version": STORE_VERSION,
@@ -196,48 +188,15 @@ class Builder:
         }
 
 
+def _learnt_from(task: Task) -> str:
+    """The split that a format learns its facts from."""
+    return TRAIN if TRAIN in task.sources else next(iter(task.sources))
+
+
 def _naming(task: Task, error: MtlplugError) -> MtlplugError:
     """An error that names the task it happened in."""
     named = f"'{task.name}'" in str(error)
     return error if named else MtlplugError(f"task '{task.name}': {error}")
-
-
-class _Writing:
-    """Turns what a full, read-only or odd disk says into one sentence.
-
-    Only around what we write: a format's own errors are its own.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        # Somebody else's lock is a TimeoutError; a file system without locks is not implemented.
-        if isinstance(error, OSError | NotImplementedError) and not isinstance(error, Timeout):
-            reason = getattr(error, "strerror", None) or error
-            raise MtlplugError(
-                f"cache folder {self._folder} cannot be written ({reason}); make room, or choose "
-                "another with --cache"
-            ) from None
-
-
-class _Counted:
-    """Rows that count themselves as they are read, and tell from time to time."""
-
-    def __init__(self, rows: Iterator[Row], tell: Callable[[int], None] | None) -> None:
-        self._rows = rows
-        self._tell = tell
-        self.number = 0
-
-    def __iter__(self) -> Iterator[Row]:
-        for row in self._rows:
-            self.number += 1
-            if self._tell and self.number % ROWS_BETWEEN == 0:
-                self._tell(self.number)
-            yield row
 
 
 def _rows(task: Task, split: str, most: int | None) -> Iterator[Row]:

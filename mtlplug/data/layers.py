@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mtlplug.data.tables import Types, check_table, did_you_mean
+from mtlplug.data.tables import Types, check_table
 from mtlplug.data.tasks import SHARED_KEYS, SPLITS
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, did_you_mean
 
 SUITE_KEYS: Types = {
     "name": (str,), "title": (str,), "extends": (str,), "drop": (list,), "defaults": (dict,),
@@ -66,15 +66,15 @@ def _layered(
     base = _without(base, table.get("drop", []), str(path))
     tasks = dict(base.get("tasks", {}))
     for key, task in table.get("tasks", {}).items():
-        tasks[key] = _task(tasks.get(key, {}), task)
+        tasks[key] = lay_over(tasks.get(key, {}), task)
     merged: dict[str, Any] = {"title": base.get("title", ""), **table, "tasks": tasks}
     for part in MERGED:
         merged[part] = {**base.get(part, {}), **table.get(part, {})}
     return merged
 
 
-def _task(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The table of a task, laid over that of the extended suite."""
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of a task, laid over another one of it."""
     anew = any(key in above for key in (*SPLIT_TABLES, "dataset"))
     replaced = {*SPLIT_TABLES, *SHARED_KEYS} if anew else set()
     kept = {key: value for key, value in below.items() if key not in replaced}

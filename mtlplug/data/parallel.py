@@ -1,8 +1,9 @@
 """Builds the features of many tasks on all cores: on every rank, and in helper processes.
 
 Nobody hands out work. Every process goes through the tasks, the largest first, makes those that
-are missing and passes over those that another one has locked; only then does it wait for the
-rest. A helper's fault costs nothing: this process comes to the same task and says what is wrong.
+are missing, and of those that another one has locked the pieces that are free
+(`mtlplug.data.pieces`); only then does it wait for the rest. A helper's fault costs nothing: this
+process comes to the same task and says what is wrong.
 Processes speak JSON: the work in one piece (`mtlplug.data.work`), progress in lines.
 
 Most of the time goes into Python (reading rows, a format's own work), so that the threads of the
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,10 @@ from typing import IO
 
 from filelock import Timeout
 
-from mtlplug.data.build import Builder, TaskData
+from mtlplug.data.build import Builder, TaskData, Tell
 from mtlplug.data.work import Jobs, read_work, write_work
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.plugin_manager import load_plugins
-
-Tell = Callable[[str, str, int], None]
-"""Takes a task, the split it is at and the rows read so far; no split once it is complete."""
 
 PATIENCE = 4.0
 """Seconds of building after which helpers are started: each takes as long to import torch."""
@@ -59,7 +57,7 @@ def build_all(
                 if task.name not in found:
                     with suppress(Timeout):
                         found[task.name] = patient.build(task, task_format, splits)
-                        helpers.tell(task.name, "", 0)
+                        helpers.tell(task.name, "", 0, None)
     return [found[task.name] for task, _ in jobs]
 
 
@@ -72,7 +70,7 @@ class Helpers:
         self._work = (builder, jobs, splits)
         self._tell = tell
         self._started_at = time.monotonic()
-        self._left = {task.name for task, _ in jobs}
+        self._left = {task.name: task_format for task, task_format in jobs}
         self._one_at_a_time = threading.Lock()
         self._processes: list[subprocess.Popen[bytes]] | None = None  # not started yet
 
@@ -84,14 +82,20 @@ class Helpers:
             process.terminate()
             process.wait()
 
-    def tell(self, task: str, split: str, rows: int) -> None:
+    def tell(self, task: str, split: str, rows: int, total: int | None) -> None:
         """Note this process's progress; start the helpers when it is time."""
         if not split:
-            self._left.discard(task)
-        self._hand_on(task, split, rows)
+            self._left.pop(task, None)
+        self._hand_on(task, split, rows, total)
         if self._processes is None and time.monotonic() - self._started_at >= PATIENCE:
             self._processes = []
-            self._start(min(spare_cores(), len(self._left) - 1, MOST_HELPERS))
+            self._start(min(spare_cores(), self._useful, MOST_HELPERS))
+
+    @property
+    def _useful(self) -> int:
+        """Helpers that find something to do: one for each other task, or many for one."""
+        divisible = any(task_format.independent_rows for task_format in self._left.values())
+        return MOST_HELPERS if divisible else len(self._left) - 1
 
     def _start(self, number: int) -> None:
         work = write_work(*self._work)
@@ -123,10 +127,10 @@ class Helpers:
             for line in pipe:
                 self._hand_on(*json.loads(line))
 
-    def _hand_on(self, task: str, split: str, rows: int) -> None:
+    def _hand_on(self, task: str, split: str, rows: int, total: int | None) -> None:
         with self._one_at_a_time:
             if self._tell:
-                self._tell(task, split, rows)
+                self._tell(task, split, rows, total)
 
 
 def help_build() -> None:
@@ -134,14 +138,19 @@ def help_build() -> None:
     told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     sys.stdout = sys.stderr
 
-    def tell(*progress: str | int) -> None:
+    def tell(*progress: str | int | None) -> None:
         told.write(json.dumps(progress) + "\n")
 
     builder, jobs, splits = read_work(sys.stdin.read(), load_plugins().formats)
-    for task, task_format in _largest_first(jobs):
-        with suppress(Timeout):
-            replace(builder, tell=tell).build(task, task_format, splits)
-            tell(task.name, "", 0)
+    complete = set()
+    for wait in (False, True):
+        patient = replace(builder, wait=wait, tell=tell)
+        for task, task_format in _largest_first(jobs):
+            if task.name not in complete:
+                with suppress(Timeout):
+                    patient.build(task, task_format, splits)
+                    complete.add(task.name)
+                    tell(task.name, "", 0, None)
 
 
 def spare_cores() -> int:

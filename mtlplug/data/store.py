@@ -19,11 +19,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtlplug.data.records import Records, Words, record
+from mtlplug.data.records import HEADER, Records, Words, record
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Feature
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 """Raise it when the layout below changes, or how rows become features."""
 
 META = "meta.json"
@@ -68,7 +68,7 @@ class FeatureWriter:
         # As an unsigned number a negative one is beyond all tokens.
         if reads.ndim != 1 or (len(reads) and reads.view(np.uint32).max() >= len(ids)):
             raise MtlplugError(
-                f"feature {len(self)} reads positions outside its {len(ids)} tokens; "
+                f"a feature reads positions outside its {len(ids)} tokens; "
                 "this is a fault of its task format"
             )
         lengths = [len(sequence) for sequence in sequences]
@@ -85,6 +85,25 @@ class FeatureWriter:
         self._ends = [end + more for end, more in zip(self._ends, added, strict=True)]
         self._files["starts"].write(_int64(*self._ends))
         self._features += 1
+
+    def extend(self, other: FeatureStore) -> None:
+        """Append all features of another store.
+
+        Raises:
+            MtlplugError: its targets are of another type.
+        """
+        if other.has_targets:
+            self._check_target(other.target_dtype)
+        parts: dict[str, npt.NDArray[Any]] = {
+            "records": other.words_W,
+            "starts": other.starts_N1[1:] + self._ends,
+            "sequence_starts": other.sequence_starts_S1[1:] + self._ends[TOKENS],
+            "references": other.references,
+        }
+        for name, values in parts.items():
+            self._files[name].write(values.data)
+        self._ends = (other.starts_N1[-1] + self._ends).tolist()
+        self._features += len(other)
 
     def close(self, meta: Mapping[str, Any]) -> None:
         """Write out what is buffered, and `meta` last."""
@@ -108,14 +127,17 @@ class FeatureWriter:
     def _target(self, values: Any) -> npt.NDArray[Any]:
         target = np.asarray(values)
         target = target.astype(TARGET_TYPES[target.dtype.kind == "f"]).reshape(-1)
-        if self._target_dtype is None and len(target):
-            self._target_dtype = target.dtype
-        if len(target) and target.dtype != self._target_dtype:
+        if len(target):
+            self._check_target(target.dtype)
+        return target
+
+    def _check_target(self, dtype: np.dtype[Any]) -> None:
+        self._target_dtype = self._target_dtype or dtype
+        if dtype != self._target_dtype:
             raise MtlplugError(
-                f"feature {len(self)} has {target.dtype} targets after {self._target_dtype} ones; "
+                f"a feature has {dtype} targets after {self._target_dtype} ones; "
                 "this is a fault of its task format"
             )
-        return target
 
 
 class FeatureStore:
@@ -130,6 +152,7 @@ class FeatureStore:
         feature_sequences_N1: its column `SEQUENCES`.
         sequence_starts_S1: the first token of each sequence, and the end of the last.
         target_dtype: type of the targets.
+        references: the gold of all features as bytes of JSON, end to end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -142,7 +165,7 @@ class FeatureStore:
             self.sequence_starts_S1 = self._map("sequence_starts", np.int64)
             # By name: of a file from anywhere, no type may be made up (objects are pointers).
             self.target_dtype = {kind.str: kind for kind in TARGET_TYPES}[self.meta["target_dtype"]]
-            self._references = self._map("references", np.uint8)
+            self.references = self._map("references", np.uint8)
             self._check_sizes()
         except (OSError, ValueError, LookupError) as error:
             raise MtlplugError(
@@ -154,12 +177,18 @@ class FeatureStore:
         """Refuse files that do not fit together: after a power cut some may lack their end."""
         words, _, _, sequences, references = self.starts_N1[-1].tolist()
         wanted = (self.meta["features"], words, sequences, references)
-        parts = (self.starts_N1[1:], self.words_W, self.sequence_starts_S1[1:], self._references)
+        parts = (self.starts_N1[1:], self.words_W, self.sequence_starts_S1[1:], self.references)
         if wanted != (found := tuple(len(part) for part in parts)):
             raise ValueError(f"they have {found} parts, not {wanted}")
 
     def __len__(self) -> int:
         return len(self.starts_N1) - 1
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether any feature has one: of none the type is not known."""
+        words, tokens, reads, sequences, _ = self.starts_N1[-1].tolist()
+        return bool(words > HEADER * len(self) + tokens + reads + sequences)
 
     @property
     def lengths_N(self) -> npt.NDArray[np.int64]:
@@ -189,7 +218,7 @@ class FeatureStore:
     def reference(self, number: int) -> Any:
         """The gold of a feature; None in a store written without references."""
         first, end = self.starts_N1[number : number + 2, REFERENCES].tolist()
-        return json.loads(self._references[first:end].tobytes()) if end > first else None
+        return json.loads(self.references[first:end].tobytes()) if end > first else None
 
     def _map(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         path = self.folder / f"{name}.bin"

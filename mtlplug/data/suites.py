@@ -55,11 +55,11 @@ from pathlib import Path
 from typing import Any
 
 import mtlplug.suites
-from mtlplug.data.layers import layered
+from mtlplug.data.layers import lay_over, layered
 from mtlplug.data.paths import local_path
-from mtlplug.data.tables import check_name, did_you_mean
+from mtlplug.data.tables import check_name, check_table
 from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
-from mtlplug.errors import MtlplugError, unknown
+from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
 
 DEMO = "demo"
@@ -79,6 +79,7 @@ class Suite:
         info: what the file says about each task for people.
         study: settings of `mtlplug study` (`mtlplug.study.settings`).
         path: the file.
+        data: folder that its relative paths start from, where it is not the file's.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Suite:
     info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     study: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    data: Path | None = None
 
     def select(self, expression: str) -> list[Task]:
         """The tasks of an expression such as `SL+C`, each once, in the suite's order.
@@ -132,6 +134,7 @@ def load_suite(
     formats: Mapping[str, TaskFormat],
     data_dir: Path | None = None,
     downloads: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Suite:
     """Load a suite: `demo`, one that comes with mtlplug, or any TOML file.
 
@@ -141,6 +144,7 @@ def load_suite(
         data_dir: folder that relative paths start from; the file's own where None. The demo
             suite brings its own data.
         downloads: folder of files that were fetched from a url; the usual one where None.
+        changes: tables laid over those of tasks, by name.
 
     Raises:
         MtlplugError: there is no such suite, or it says something that is unknown or wrong.
@@ -150,13 +154,15 @@ def load_suite(
     base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
     if not base.is_dir():
         raise MtlplugError(f"data folder {base} does not exist; give another with --data")
-    tables: dict[str, Any] = table.get("tasks", {})
+    tables: dict[str, Any] = _changed(table.get("tasks", {}), changes or {})
     if not tables:
         raise MtlplugError(f"{path} has no tasks; add a table [tasks.NAME]")
     tasks: dict[str, Task] = {}
     for task, values in tables.items():
         check_name("task", task, str(path))
         where = f"{path}: task '{task}'"
+        if changes and task in changes:
+            where += ", as changed by --set or --config"
         tasks[task] = task_from_table(task, values, formats, base, where, downloads)
     name = table.get("name", path.stem)
     check_name("suite", name, str(path))
@@ -169,7 +175,20 @@ def load_suite(
         info={task: values.get("info", {}) for task, values in tables.items()},
         study=table.get("study", {}),
         path=path,
+        data=data_dir,
     )
+
+
+def _changed(tables: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of tasks with others laid over some of them."""
+    for task, change in changes.items():
+        if task not in tables:
+            raise MtlplugError(f"--set or --config, tasks: {unknown('task', task, tables)}")
+        check_table({task: change}, {task: (dict,)}, "--set or --config, tasks")
+    return {
+        task: lay_over(table, changes[task]) if task in changes else table
+        for task, table in tables.items()
+    }
 
 
 def _builtin() -> Path:
@@ -201,7 +220,7 @@ def _extended(name: str, path: Path) -> Path:
 
 def _parsed(path: Path, name: str) -> dict[str, Any]:
     """What a file says, and the demo's with its own places: it brings its data and encoder."""
-    table = _toml(path)
+    table = parse_toml(path)
     if name != DEMO:
         return table
     tasks = {
@@ -212,7 +231,12 @@ def _parsed(path: Path, name: str) -> dict[str, Any]:
     return {**table, "tasks": tasks, "defaults": defaults}
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def parse_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        MtlplugError: it cannot be read, or is no TOML.
+    """
     try:
         # Editors put a byte order mark in front, which TOML knows nothing of.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -223,7 +247,7 @@ def _toml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise MtlplugError(f"{path} is bad TOML: nested too deeply; mend it") from None
     except OSError as error:
-        raise MtlplugError(f"suite file {path} cannot be read ({error.strerror})") from None
+        raise MtlplugError(f"file {path} cannot be read ({error.strerror})") from None
 
 
 def _groups(

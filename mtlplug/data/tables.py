@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, did_you_mean
 
 Types = Mapping[str, tuple[type, ...]]
 
@@ -50,15 +49,3 @@ def check_name(kind: str, name: str, where: str) -> None:
             f"{where}: {kind} {name[:120]!r} is no usable name; take up to 100 letters, digits, "
             "'_', '-' and single dots, beginning with a letter or digit"
         )
-
-
-def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"` where a known name is close, else nothing.
-
-    >>> did_you_mean("sl", ["SL", "QA"])
-    " (did you mean 'SL'?)"
-    """
-    names = list(known)
-    same = [name for name in names if name.casefold() == value.casefold()]
-    close = same or difflib.get_close_matches(value, names, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -10,8 +10,8 @@ from typing import Any
 from mtlplug.data.fetching import download_name, downloads_folder
 from mtlplug.data.paths import local_path
 from mtlplug.data.sources import Source
-from mtlplug.data.tables import Types, check_name, check_table, did_you_mean
-from mtlplug.errors import MtlplugError, unknown
+from mtlplug.data.tables import Types, check_name, check_table
+from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
 
 ROLES = ("pretrain", "target", "extra")

@@ -9,6 +9,7 @@ import codecs
 import gzip
 import io
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,13 +18,18 @@ from typing import IO, Any, cast
 
 from mtlplug.errors import MtlplugError
 
+STDIN = Path("-")
+"""Stands for standard input."""
+
 
 def open_binary(path: Path) -> IO[bytes]:
-    """The bytes of a file, decompressed where its name ends in `.gz`.
+    """The bytes of a file, decompressed where its name ends in `.gz`, or of standard input.
 
     Raises:
         MtlplugError: there is no such file, or it may not be read.
     """
+    if path == STDIN:
+        return sys.stdin.buffer
     try:
         return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
     except OSError as error:
@@ -57,7 +63,7 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                 yield number, line.rstrip("\r\n")
     except UnicodeError:
         raise MtlplugError(
-            f"{path}, line {_undecodable_line(path, codec)} is not {encoding}; set the "
+            f"{path}, line {_undecodable_line(path, codec, number)} is not {encoding}; set the "
             'file\'s encoding in the suite, for example encoding = "cp1252"'
         ) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -68,6 +74,23 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
         ) from None
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def decoded(path: Path, encoding: str, size: int) -> Iterator[str]:
+    """The text of a file in pieces of so many characters.
+
+    Raises:
+        MtlplugError: the encoding is wrong, or the file is damaged.
+    """
+    codec = _codec(encoding)
+    try:
+        with open_binary(path) as binary, io.TextIOWrapper(binary, codec) as text:
+            while piece := text.read(size):
+                yield piece
+    except UnicodeError:
+        raise MtlplugError(f"{path} is not {encoding}; give its encoding with --encoding") from None
+    except (EOFError, zlib.error, OSError) as error:
+        raise MtlplugError(f"{path} cannot be read ({error}); copy it again") from None
 
 
 def _codec(encoding: str) -> str:
@@ -81,7 +104,9 @@ def _codec(encoding: str) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
-def _undecodable_line(path: Path, codec: str) -> int:
+def _undecodable_line(path: Path, codec: str, read: int) -> int:
+    if path == STDIN:  # gone; the line is this one or a little further
+        return read + 1
     number = 1
     # Reading ahead of the line, a damaged gzip file may end before it is found.
     with open_binary(path) as binary, suppress(OSError, EOFError, zlib.error, UnicodeError):

@@ -8,6 +8,7 @@ Shapes: L tokens of one sequence.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,6 +78,11 @@ class Encode:
         tokenizer: a fast transformers tokenizer.
         max_length: most tokens of a sequence, special tokens included.
 
+    Attributes:
+        first_row: number in the split of the first row that is given, from 0.
+        counts: what was cut, dropped or repaired.
+        values: of each thing counted by `count_repeated` the values there were.
+
     Raises:
         MtlplugError: the tokenizer has no fast version.
     """
@@ -89,13 +95,28 @@ class Encode:
                 "choose a model that has one"
             )
         self.max_length = max_length
+        self.first_row = 0
         self.counts: Counter[str] = Counter()
+        self.values: dict[str, set[str]] = {}
         self._json: str = backend.to_str()
         self._backends: dict[tuple[Any, ...], Tokenizer] = {}
+
+    def part(self, first_row: int) -> Encode:
+        """The same service for rows from this one on, which counts by itself."""
+        other = copy.copy(self)
+        other.first_row, other.counts, other.values = first_row, Counter(), {}
+        return other
 
     def count(self, what: str, number: int = 1) -> None:
         """Count something dropped, cut or repaired, shown to the user per task."""
         self.counts[what] += number
+
+    def count_repeated(self, what: str, value: str) -> None:
+        """Count a value that another row of the split has, too, however the split is cut."""
+        values = self.values.setdefault(what, set())
+        if value in values:
+            self.count(what)
+        values.add(value)
 
     def texts(self, texts: Iterable[tuple[str, str | None]]) -> Iterator[Encoded]:
         """Encode texts or pairs of texts; the longest of a pair is cut first."""

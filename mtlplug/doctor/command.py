@@ -80,7 +80,8 @@ def _all_checks(
     yield from model_checks(workspace.config.model, encoder)
     if stages:
         yield from _untested(workspace, tasks)
-        yield from gradient_checks(_data(workspace, tasks), config, stages, ranks)
+        weighting = workspace.config.weighting
+        yield from gradient_checks(_data(workspace, tasks), config, stages, ranks, weighting)
 
 
 def _stages(zero: str | None) -> list[str]:

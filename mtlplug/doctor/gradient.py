@@ -20,12 +20,11 @@ from torch import Tensor
 from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TaskData
 from mtlplug.doctor.checks import Check, bad, note, ok
-from mtlplug.doctor.job import Case, Job, Recipe, without_dropout
+from mtlplug.doctor.job import Case, Job, Recipe
 from mtlplug.doctor.ranks import Trained, device_of, train_on_ranks
 from mtlplug.doctor.small import save_small
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.multitask import MultiTaskModel
-from mtlplug.training.pretrain import new_model
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -64,8 +63,7 @@ class Reference:
 def reference(job: Job, encoder: str) -> Reference:
     """Take the steps of a job in this process, each on the whole batch at once."""
     recipe = job.recipe
-    model = new_model(Encoder.from_pretrained(encoder, road="padded"), job.data, recipe.seed)
-    without_dropout(model)
+    model = job.model(Encoder.from_pretrained(encoder, road="padded"))
     packer = Packer(**job.packing, max_tokens=1 << 30)
     optimizer = torch.optim.SGD(model.parameters(), lr=recipe.rate, momentum=recipe.momentum)
     before = _weights(model)
@@ -99,7 +97,11 @@ def difference(ours: Weights, theirs: Weights) -> tuple[float, str]:
 
 
 def gradient_checks(
-    data: Sequence[TaskData], config: PretrainedConfig, stages: Sequence[str], ranks: int
+    data: Sequence[TaskData],
+    config: PretrainedConfig,
+    stages: Sequence[str],
+    ranks: int,
+    weighting: str = "none",
 ) -> Iterator[Check]:
     """Check the gradient of these tasks under each ZeRO stage.
 
@@ -108,6 +110,7 @@ def gradient_checks(
         config: of the encoder that a small one stands for.
         stages: of ZeRO, out of `STAGES`.
         ranks: number of processes.
+        weighting: of the losses, as `--weighting` has it.
     """
     with tempfile.TemporaryDirectory(prefix="mtlplug-doctor-") as place:
         encoder = Path(place) / "encoder"
@@ -119,7 +122,7 @@ def gradient_checks(
         # ZeRO-1 never waits for a micro-batch that other ranks do not have.
         wrong = {"zero_optimization": {"stage": 1}}
         cases.append(Case("control", str(encoder), wrong, fault="mean of means"))
-        job = Job(Path(place), data, Recipe.of(data, ranks), cases)
+        job = Job(Path(place), data, Recipe.of(data, ranks, weighting), cases)
         expected = reference(job, str(encoder))
         yield from _head_checks(job, expected)
         trained, reason = train_on_ranks(job, ranks)

@@ -20,7 +20,11 @@ from mtlplug.batching.mixing import Members, Pool
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.data.store import FeatureStore
 from mtlplug.formats import Task
+from mtlplug.model.encoder import Encoder
+from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.model.weighting import make_weighting
 from mtlplug.plugin_manager import load_plugins
+from mtlplug.training.pretrain import new_model
 
 JOB = "job.json"
 
@@ -41,6 +45,7 @@ class Recipe:
         momentum: of SGD.
         clipping: largest norm of the gradient.
         seed: of the mix and of new heads.
+        weighting: of the losses, as `--weighting` has it.
     """
 
     steps: int = 6
@@ -51,14 +56,16 @@ class Recipe:
     momentum: float = 0.9
     clipping: float = 1.0
     seed: int = 3
+    weighting: str = "none"
 
     @classmethod
-    def of(cls, data: Sequence[TaskData], ranks: int) -> Recipe:
+    def of(cls, data: Sequence[TaskData], ranks: int, weighting: str = "none") -> Recipe:
         """Steps in which every task occurs and the first of the ranks has several micro-batches."""
         lengths = [each.stores[TRAIN].lengths_N[: cls.features] for each in data]
         batch_size = max(cls.batch_size, 2 * len(data), 3 * ranks)
         tokens = float(np.concatenate(lengths).mean()) * batch_size
-        return cls(batch_size=batch_size, max_tokens=int(tokens / (ranks + 2)) + 1)
+        budget = int(tokens / (ranks + 2)) + 1
+        return cls(batch_size=batch_size, max_tokens=budget, weighting=weighting)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,13 @@ class Job:
         sizes = [min(len(store), self.recipe.features) for store in self.stores]
         pool = Pool(sizes, self.recipe.batch_size, self.recipe.seed)
         return islice(chain.from_iterable(map(pool.epoch, count())), self.recipe.steps)
+
+    def model(self, encoder: Encoder) -> MultiTaskModel:
+        """What is trained, the same in every process, without dropout."""
+        make = make_weighting(self.recipe.weighting, load_plugins().registry)
+        model = new_model(encoder, self.data, self.recipe.seed, make)
+        without_dropout(model)
+        return model
 
     @property
     def stores(self) -> list[FeatureStore]:

@@ -23,13 +23,12 @@ from mtlplug.batching.mixing import Members
 from mtlplug.batching.packing import Packer
 from mtlplug.batching.splitting import micro_batches
 from mtlplug.config import RunConfig
-from mtlplug.doctor.job import Case, Job, without_dropout
+from mtlplug.doctor.job import Case, Job
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.multitask import MultiTaskModel, Output
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine
 from mtlplug.training.launch import start
-from mtlplug.training.pretrain import new_model
 from mtlplug.world import World
 
 FAULTS = ("mean of means", "absent heads last")
@@ -85,8 +84,7 @@ def train(job: Job, case: Case, world: World) -> None:
         deepspeed_config=_write_config(job, case, world),
         seed=recipe.seed,
     )
-    model = new_model(Encoder.from_pretrained(case.encoder), job.data, recipe.seed)
-    without_dropout(model)
+    model = job.model(Encoder.from_pretrained(case.encoder))
     if case.fault == "absent heads last":
         model.__class__ = AbsentLast
     engine = Engine(model, config, resolve_deepspeed(config, world.size), 10**9, world)

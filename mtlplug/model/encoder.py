@@ -80,6 +80,7 @@ class Encoder(nn.Module):
                 self._buckets = Buckets(model)
             else:
                 model.set_attn_implementation(NAME)
+        self._checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             _checkpoint_gradients(model)
 
@@ -149,6 +150,17 @@ class Encoder(nn.Module):
             self.road, self.pad_to, attention = before
             if self._buckets is None:
                 self.model.set_attn_implementation(attention)
+
+    @contextmanager
+    def everything_kept(self) -> Iterator[None]:
+        """Run without gradient checkpointing, for measurements."""
+        if self._checkpointing:
+            self.model.gradient_checkpointing_disable()
+        try:
+            yield
+        finally:
+            if self._checkpointing:
+                _checkpoint_gradients(self.model)
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write the model and its tokenizer so that the Auto classes of transformers open them."""

@@ -16,7 +16,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mtlplug.batching.micro_batch import MicroBatch, TaskRows
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
+from mtlplug.model.weighting import Unweighted
 from mtlplug.ragged import Splits
 
 
@@ -44,6 +46,7 @@ class MultiTaskModel(nn.Module):
         formats: the format of each task.
         read_counts: for each task the number of rows some feature of it reads; a head without
             rows in a micro-batch runs on that many rows of zeros, where it must run.
+        weighting: gives each feature the loss that counts; by default its own.
 
     Attributes:
         run_absent_heads: run heads without rows too; otherwise they only get a gradient of zero.
@@ -55,6 +58,7 @@ class MultiTaskModel(nn.Module):
         tasks: Sequence[Task],
         formats: Sequence[TaskFormat],
         read_counts: Sequence[int],
+        weighting: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -66,6 +70,10 @@ class MultiTaskModel(nn.Module):
             task_format.head(task, encoder.hidden_size)
             for task, task_format in zip(tasks, formats, strict=True)
         )
+        for part in self.heads.modules():
+            if isinstance(part, StockHead):
+                part.suit(encoder.model.config)
+        self.weighting = weighting or Unweighted()
         # In dicts torch does not look for them: they stay the encoder's alone.
         self._borrowed = tuple(encoder.lent(each.borrows) for each in formats)
 
@@ -95,7 +103,9 @@ class MultiTaskModel(nn.Module):
             found = head(hidden_TD[rows.reads_R], rows.splits, **self._borrowed[number])
             scores[number] = tree_map(_float, found)
             losses[number] = self._losses(number, scores[number], rows)
-            loss = loss + (losses[number] * rows.weights_B).sum()
+        # After all heads, so that its gradient comes first on every rank.
+        for number, losses_B in self._weighted(losses, batch).items():
+            loss = loss + (losses_B * batch.tasks[number].weights_B).sum()
         return Output(
             loss,
             {number: each.detach() for number, each in losses.items()},
@@ -111,6 +121,18 @@ class MultiTaskModel(nn.Module):
                 f"'{self.tasks[number].name}'; a format's loss is one number per feature"
             )
         return losses_B.float()
+
+    def _weighted(self, losses: dict[int, Tensor], batch: MicroBatch) -> dict[int, Tensor]:
+        """The losses that count: the weighting's, as many as there were."""
+        splits = {number: batch.tasks[number].splits for number in losses}
+        weighted: dict[int, Tensor] = self.weighting(dict(losses), splits)
+        wrong = [n for n in losses if n not in weighted or weighted[n].shape != losses[n].shape]
+        if wrong:
+            raise MtlplugError(
+                f"the loss weighting {type(self.weighting).__name__} gives no loss for each feature "
+                f"of task '{self.tasks[wrong[0]].name}'; it should give as many as it gets"
+            )
+        return {number: weighted[number] for number in losses}
 
     def _absent(self, number: int, hidden_TD: Tensor) -> Tensor:
         """An exact zero that still gives every parameter of the head a gradient of zero."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 from mtlplug.errors import unknown
+from mtlplug.pages.table import Cell, Table, figure
 from mtlplug.study.aggregates import averages, grid_of
 from mtlplug.study.notes import about_averages
 from mtlplug.study.printed import key_of, load_printed
 from mtlplug.study.results import BASELINE, Column, Results
 from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, holm, smallest_p
-from mtlplug.study.table import Cell, Table, figure
 
 
 def costs(results: Results) -> Table:

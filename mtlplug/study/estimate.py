@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -73,8 +73,10 @@ def time_steps(study: Study) -> float:
     world = start()
     data = {**study.plan.data["finetune"], **study.plan.data["pretrain"]}
     config = study.plan.config(study.plan.options)
+    workspace = replace(study.plan.workspace, config=config)
+    deepspeed_config = resolve_deepspeed(config, world.size)
     engine, pool, loader = prepare_steps(
-        config, list(data.values()), study.encoder, resolve_deepspeed(config, world.size), world
+        workspace, list(data.values()), study.encoder, deepspeed_config, world
     )
     rates = []
     for members in islice(pool.epoch(0), STEPS):

@@ -78,7 +78,7 @@ Factory = Callable[[Resources], Executor]
 
 def executors(plugins: Plugins) -> dict[str, Factory]:
     """All executors by name: ours, and those of plugins."""
-    return {"local": _local, "ray": _ray, **plugins.executors}
+    return plugins.registry.of("executor", {"local": _local, "ray": _ray})
 
 
 def make_executor(name: str, resources: Resources, plugins: Plugins) -> Executor:

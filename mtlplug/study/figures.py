@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mtlplug.study.charts import Line, Point, Words, lines, scatter
+from mtlplug.pages.charts import Line, Point, Words, lines, scatter
+from mtlplug.pages.wording import duration, signed
 from mtlplug.study.findings import Study
 from mtlplug.study.results import DONE, FAILED, MISSING, Target, Trial
-from mtlplug.study.wording import duration, signed
 
 LOSS, SCORE = "loss", "score"
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mtlplug.pages.wording import duration, listing, plural, signed
 from mtlplug.study.aggregates import Grid, averages, grid_of, groups_of, shared_targets
 from mtlplug.study.results import BASELINE, Column, Results
 from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, differs, holm
-from mtlplug.study.wording import duration, listing, plural, signed
 
 FEW = "fewer than six targets differ, too few for a signed-rank test"
 

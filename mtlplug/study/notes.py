@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mtlplug.pages.table import INCOMPLETE, PARTIAL, SAME
 from mtlplug.study.aggregates import Grid, shared_targets
 from mtlplug.study.results import FAILED, Results
-from mtlplug.study.table import INCOMPLETE, PARTIAL, SAME
 
 LISTED = 6
 """So many names are listed in a note; the others are counted."""

@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
+from mtlplug.pages.charts import Words, bar
+from mtlplug.pages.table import Table
+from mtlplug.pages.webpage import render_page
+from mtlplug.pages.wording import facts
 from mtlplug.study import figures, view
-from mtlplug.study.charts import Words, bar
 from mtlplug.study.costs import comparisons, costs
 from mtlplug.study.findings import Study, findings
 from mtlplug.study.printed import beside
 from mtlplug.study.results import BASELINE, Results
-from mtlplug.study.table import Table
 from mtlplug.study.tables import chosen_rates, intervals, table_1, table_2
-from mtlplug.study.webpage import render_page
 
 WHEN = "when"
 """The fact that says when a study was run."""
@@ -30,6 +31,7 @@ def page(results: Results) -> str:
     rows = view.heat_rows(study)
     curves = [figures.target_curves(study, int(row.place[1:]), row.target) for row in rows]
     return render_page(
+        "mtlplug.study",
         "study.html",
         results=results,
         when=str(results.facts.get(WHEN, "")),
@@ -46,7 +48,7 @@ def page(results: Results) -> str:
         tables=all_tables(results),
         details=[(row, list(view.details(study, row))) for row in rows],
         failures=view.failures(results),
-        facts=view.facts({k: v for k, v in results.facts.items() if k != WHEN}),
+        facts=facts({k: v for k, v in results.facts.items() if k != WHEN}),
     )
 
 

@@ -152,8 +152,16 @@ class Plan:
             seed=seed,
             options=options,
             encoder=encoder,
-            cost=sum(epoch_cost(each, self.pair_cost) for each in data),
+            cost=self._epoch_cost(config, data),
             epochs=config.max_epochs,
+        )
+
+    def _epoch_cost(self, config: RunConfig, data: Sequence[TaskData]) -> float:
+        sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+        drawn = replace(self.workspace, config=config).mix(sizes, 0)
+        return sum(
+            epoch_cost(each, self.pair_cost, count / max(1, len(each.stores[TRAIN])))
+            for each, count in zip(data, drawn, strict=True)
         )
 
     def config(self, options: Mapping[str, Any]) -> RunConfig:
@@ -178,9 +186,15 @@ def as_options(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def epoch_cost(data: TaskData, pair_cost: float) -> float:
-    """Tokens of an epoch, attention counted in tokens; a forward pass is a third of a step."""
-    share = {TRAIN: 1.0, VALID: 1 / 3}
+def epoch_cost(data: TaskData, pair_cost: float, passes: float = 1.0) -> float:
+    """Tokens of an epoch, attention counted in tokens; a forward pass is a third of a step.
+
+    Args:
+        data: of one task.
+        pair_cost: of two tokens that attend to each other, in tokens.
+        passes: over the task's features in an epoch.
+    """
+    share = {TRAIN: passes, VALID: 1 / 3}
     return float(
         sum(
             share[split] * (store.lengths_N.sum() + pair_cost * store.squares_N.sum())

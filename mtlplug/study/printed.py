@@ -9,10 +9,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from mtlplug.pages.table import INCOMPLETE, NOTHING, WRONG, Cell, Table, figure
 from mtlplug.study.aggregates import Grid, Summary, averages, grid_of, shared_targets
 from mtlplug.study.results import BASELINE, Results
 from mtlplug.study.statistics import NOISE
-from mtlplug.study.table import INCOMPLETE, NOTHING, WRONG, Cell, Table, figure
 
 MEANS, DEVIATIONS = 1e-3, 1e-2
 """Unit of the last place in Table 1. Some figures there are cut off, not rounded (52.166 for

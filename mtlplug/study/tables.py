@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from mtlplug.pages.table import EDGE, INCOMPLETE, NOTHING, PARTIAL, SAME, Cell, Table, figure
 from mtlplug.study.aggregates import (
     Grid,
     Summary,
@@ -16,7 +17,6 @@ from mtlplug.study.aggregates import (
 from mtlplug.study.notes import about_averages, about_incomplete, about_scores, about_targets
 from mtlplug.study.results import FAILED, Results, Target
 from mtlplug.study.statistics import bootstrap_mean
-from mtlplug.study.table import EDGE, INCOMPLETE, NOTHING, PARTIAL, SAME, Cell, Table, figure
 
 AVERAGE, AVERAGE_DEVIATION = "average", "average deviation"
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
+from mtlplug.pages.table import INCOMPLETE, NOTHING, SAME
+from mtlplug.pages.wording import MINUS, score, signed
 from mtlplug.study.aggregates import Summary
 from mtlplug.study.findings import Study
 from mtlplug.study.results import BASELINE, FAILED, Column, Results, Target, Trial
-from mtlplug.study.table import INCOMPLETE, NOTHING, SAME
-from mtlplug.study.wording import MINUS, score, signed
 
 EDGES = (0.5, 2.0, 5.0, 10.0)
 """Points of difference at which the colour of the heat map gets stronger; the same in every
@@ -182,20 +181,3 @@ def failures(results: Results) -> list[Failure]:
         for each in results.trials
         if each.state == FAILED
     ]
-
-
-def facts(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Name, text and whether it is long, of everything in nested values.
-
-    >>> facts({"machine": {"cores": 2}, "versions": ["a", "b"]})
-    [('machine, cores', '2', False), ('versions', 'a, b', False)]
-    """
-    found = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found += [(f"{name}, {inner}", text, long) for inner, text, long in facts(value)]
-            continue
-        many = isinstance(value, Sequence) and not isinstance(value, str)
-        text = ", ".join(map(str, value)) if many else str(value)
-        found.append((str(name), text, len(text) > 60 or "\n" in text))
-    return found

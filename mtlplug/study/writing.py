@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mtlplug.pages.typesetting import RENDERERS, to_rich
 from mtlplug.study.costs import costs
 from mtlplug.study.ledger import write_json
 from mtlplug.study.page import all_tables, page
 from mtlplug.study.results import Results
 from mtlplug.study.tables import table_1, table_2
-from mtlplug.study.typesetting import RENDERERS, to_rich
 
 RESULTS = "results.json"
 PAGE = "report.html"

@@ -115,7 +115,7 @@ class FormatContract:
         for feature in specimen.features(specimen.placed()):
             reads, tokens = np.asarray(feature.reads), sum(map(len, feature.sequences))
             require(
-                reads.ndim == 1 and np.issubdtype(reads.dtype, np.integer) or not len(reads),
+                (reads.ndim == 1 and np.issubdtype(reads.dtype, np.integer)) or not len(reads),
                 f"reads are {feature.reads!r:.80}",
                 "give a flat list of whole numbers",
             )
@@ -146,7 +146,7 @@ class FormatContract:
 
         def endless() -> Any:
             nonlocal read
-            for read, row in enumerate(itertools.cycle(specimen.placed())):  # noqa: B007
+            for read, row in enumerate(itertools.cycle(specimen.placed())):
                 require(
                     read < 5000,
                     "features() reads 5000 rows and yields nothing",

@@ -6,7 +6,7 @@ Shapes: B features, R rows read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.batching.mixing import Members
@@ -28,7 +27,6 @@ from mtlplug.formats import Feature, Row, Task, TaskFormat
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.loading import load_tokenizer
 from mtlplug.model.multitask import MultiTaskModel
-from mtlplug.ragged import Splits
 from mtlplug.world import World
 
 NAME = "contract"

@@ -115,7 +115,7 @@ def check_resume(specimen: Specimen) -> None:
     specimen.task()  # writes the rows
     suite = specimen.folder / "suite.toml"
     table = {**specimen.table, "format": specimen.format.code}
-    table |= {split: f"{NAME}.jsonl" for split in (TRAIN, "valid")}
+    table |= dict.fromkeys((TRAIN, "valid"), f"{NAME}.jsonl")
     suite.write_text(f"[tasks.{NAME}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in table.items()))
     options = {
         "groups": NAME, "suite": str(suite), "model": str(specimen.encoder_folder),

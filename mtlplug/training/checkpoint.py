@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 import mtlplug
 from mtlplug.errors import MtlplugError
@@ -34,10 +33,10 @@ from mtlplug.training.manifest import (
     MANIFEST,
     problem_of,
     read_json,
-    settle,
     sync_folder,
     write_json,
     write_manifest,
+    write_tensors,
 )
 from mtlplug.training.state import Shards, Tensors
 from mtlplug.world import World
@@ -116,6 +115,11 @@ class Checkpoints:
         self._writing: threading.Thread | None = None
         self._problem: Exception | None = None
 
+    @property
+    def writing(self) -> bool:
+        """Whether one is being written."""
+        return self._writing is not None and self._writing.is_alive()
+
     def has(self, name: str) -> bool:
         """Whether there is one of this name."""
         self.wait()
@@ -145,7 +149,7 @@ class Checkpoints:
         Raises:
             MtlplugError: a checkpoint could not be written.
         """
-        if self._writing is not None and not self._writing.is_alive():
+        if not self.writing:
             self.wait()
 
     def wait(self) -> None:
@@ -301,17 +305,15 @@ def name_of(step: int, *, scored: bool) -> str:
 
 
 def fits_in_memory(size: int) -> bool:
-    """Whether this machine has memory to spare for a copy of so many bytes while it is written.
-
-    The safetensors library copies once more.
-    """
+    """Whether this machine has memory to spare for a copy of so many bytes while it is written."""
     free = free_memory()
-    return free is None or free > 3 * size
+    return free is None or free > 2 * size
 
 
 def _write_part(folder: Path, rank: int, part: Part) -> dict[str, Any]:
     """Write the files of one rank; their sizes and digests by name."""
-    path = folder / f"rank-{rank}.safetensors"
-    save_file(part.tensors, path)
-    facts = write_json(folder / f"rank-{rank}.json", part.facts)
-    return {path.name: settle(path), f"rank-{rank}.json": facts}
+    numbers, facts = f"rank-{rank}.safetensors", f"rank-{rank}.json"
+    return {
+        numbers: write_tensors(folder / numbers, part.tensors),
+        facts: write_json(folder / facts, part.facts),
+    }

@@ -218,22 +218,32 @@ def precision_of(deepspeed_config: Mapping[str, Any]) -> str:
     return "fp32"
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay; biases and normalisation without, as transformers' Trainer has it."""
-    if not weight_decay:
-        return [{"params": list(model.parameters()), "weight_decay": 0.0}]
-    decayed = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+def parameter_groups(model: MultiTaskModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights with decay; biases and normalisation without, as transformers' Trainer has it.
+
+    Parameters of the loss weighting, where it has any, are a last group without decay, and
+    `rate_factor` is what their learning rate is multiplied by.
+    """
+    own = list(model.weighting.parameters())
+    rest = [each for each in model.parameters() if all(each is not other for other in own)]
+    groups = [{"params": rest, "weight_decay": weight_decay}]
+    if weight_decay:
+        decayed = [parameter for parameter in rest if parameter.dim() > 1]
+        others = [parameter for parameter in rest if parameter.dim() <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+    if own:
+        factor = getattr(model.weighting, "rate_factor", 1.0)
+        groups.append({"params": own, "weight_decay": 0.0, "rate_factor": factor})
+    return groups
 
 
 def adamw(groups: list[dict[str, Any]], config: RunConfig) -> torch.optim.AdamW:
     """AdamW with the defaults of transformers' Trainer (Padmakumar et al., 2022, B.2)."""
     return torch.optim.AdamW(
-        groups,
+        [{**group, "lr": config.learning_rate * group.get("rate_factor", 1)} for group in groups],
         lr=config.learning_rate,
         betas=(0.9, 0.999),
         eps=1e-8,

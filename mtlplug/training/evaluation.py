@@ -60,6 +60,16 @@ class Evaluator:
             forward: losses and scores of a micro-batch.
             between: called now and then, equally often on every rank.
         """
+        results = self.predict(forward, between)
+        scores = self._scores(results) if self.world.main else {}
+        return dict(self.world.broadcast(scores))
+
+    def predict(
+        self,
+        forward: Callable[[MicroBatch], Output],
+        between: Callable[[], None] = lambda: None,
+    ) -> list[dict[int, tuple[float, Any]]]:
+        """Loss and prediction of each feature, by task and number, on rank 0."""
         results: list[dict[int, tuple[float, Any]]] = [{} for _ in self.data]
         stores = [each.stores[self.split] for each in self.data]
         formats = [each.format for each in self.data]
@@ -72,9 +82,7 @@ class Evaluator:
                     self._collect(micro_batch, forward, results)
                     if self.world.size == 1:
                         between()
-        gathered = self.world.gather(results)
-        scores = self._scores(_merged(gathered)) if self.world.main else {}
-        return dict(self.world.broadcast(scores))
+        return _merged(self.world.gather(results))
 
     def _batches(self, packer: Packer) -> list[Members]:
         """All features, the longest first, in parts that are planned together."""
@@ -135,7 +143,7 @@ def _merged(
     gathered: Sequence[Sequence[Mapping[str, tuple[float, Any]]]],
 ) -> list[dict[int, tuple[float, Any]]]:
     """The results of all ranks, by task and feature; JSON has made texts of their numbers."""
-    merged: list[dict[int, tuple[float, Any]]] = [{} for _ in gathered[0]]
+    merged: list[dict[int, tuple[float, Any]]] = [{} for _ in gathered[0]] if gathered else []
     for of_rank in gathered:
         for task, results in enumerate(of_rank):
             merged[task].update({int(number): each for number, each in results.items()})

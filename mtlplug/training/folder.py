@@ -1,5 +1,6 @@
 """The folder of a run: what is in it, and whether a run may use it.
 
+lock            held while a run is at work here
 run.json        everything resolved: options, tasks, labels, versions, DeepSpeed configuration
 metrics.jsonl   one line per logged step and per evaluation
 ranks/          what each rank is at, while there are several
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from mtlplug.config import CHANGEABLE
@@ -30,8 +32,7 @@ CONTENTS = (
     *("report.json", "encoder", "heads", "checkpoints", "ranks", "metrics.jsonl", "run.json"),
     *("encoder.tmp", "encoder.old", "heads.tmp", "heads.old", "run.json.tmp", "report.json.tmp"),
 )
-"""All that a run writes; nothing else in its folder is ever removed."""
-
+"""All that a run writes beside its lock; nothing else in its folder is ever removed."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -45,6 +46,29 @@ class RunFolder:
         self.ranks = path / "ranks"
         self.encoder = path / "encoder"
         self.heads = path / "heads"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out: two at work in one folder would remove each other's checkpoints.
+
+        Raises:
+            MtlplugError: another run is at work here, or the folder cannot be written.
+        """
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise MtlplugError(
+                f"another run is at work in {self.path}; wait until it has ended, or choose "
+                "another folder with --output"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def claim(self, run: Mapping[str, Any], *, overwrite: bool) -> None:
         """Make the folder ours, or go on with the run in it where it is the same run.
@@ -62,10 +86,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write("run.json", run)
         except OSError as error:
-            raise MtlplugError(
-                f"output folder {self.path} cannot be written ({error.strerror}); "
-                "choose another with --output"
-            ) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> MtlplugError:
+        return MtlplugError(
+            f"output folder {self.path} cannot be written ({error.strerror}); "
+            "choose another with --output"
+        )
 
     def check_place(self) -> None:
         """Refuse what is no folder of a run, before hours are spent.
@@ -79,7 +106,7 @@ class RunFolder:
         run = self.read("run.json")
         ours = isinstance(run, dict) and {"mtlplug", "decides"} <= run.keys()
         # A run that was killed before its first file was there leaves the beginning of it.
-        if not ours and self.path.is_dir() and {*os.listdir(self.path)} - {"run.json.tmp"}:
+        if not ours and self.path.is_dir() and {*os.listdir(self.path)} - {"run.json.tmp", "lock"}:
             raise MtlplugError(
                 f"output folder {self.path} is not empty and holds no run of mtlplug; "
                 "choose another with --output"
@@ -176,7 +203,7 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what only an unfinished run needs."""
-        self._remove("checkpoints", "ranks", "encoder.old", "heads.old", "run.json.tmp")
+        self._remove("checkpoints", "ranks", "encoder.old", "heads.old", "run.json.tmp", "lock")
 
     def _remove(self, *names: str) -> None:
         for name in names:

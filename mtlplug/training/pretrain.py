@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from mtlplug.batching.loader import Loader
+from mtlplug.batching.mixes import mixed_pool
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.config import RunConfig
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
 from mtlplug.listing import new_console
+from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.model.weighting import Make
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
@@ -30,6 +33,7 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
+from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
@@ -74,14 +78,38 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             console.print(score_table(report))
             return dict(report)
     console.print(data_table(data))
+    if not config.ignore_memory:
+        memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
+        check_memory(memory, config, world)
     training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
     training.only_scores = only_scores
-    claim(folder, run, world, overwrite=config.overwrite)
-    with folder.in_need_of_room():
+    with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
         training.resume()
         with training.display:
             training.run()
         return finish(training, workspace, data, console)
+
+
+def foretell_memory(
+    workspace: Workspace,
+    data: Sequence[TaskData],
+    encoder: Encoder,
+    deepspeed_config: Mapping[str, Any],
+    world: World,
+) -> Memory:
+    """Peak memory of one rank, before anything is allocated for training."""
+    config = workspace.config
+    pool, packer = prepare_mix(workspace, data, encoder)
+    activations, tokens = largest_micro_batch(
+        packer,
+        pool,
+        world.size,
+        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        checkpointing=config.gradient_checkpointing,
+    )
+    model = new_model(encoder, data, config.seed, workspace.weighting)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
 def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
@@ -102,7 +130,7 @@ def prepare_training(
 ) -> Training:
     """Model, engine, mix and evaluation."""
     config = workspace.config
-    engine, pool, loader = prepare_steps(config, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     # Ranks draw their dropout from generators of their own.
     torch.manual_seed(config.seed * 1_000_003 + world.rank)
     return Training(
@@ -122,37 +150,50 @@ def prepare_training(
 
 
 def prepare_steps(
-    config: RunConfig,
+    workspace: Workspace,
     data: Sequence[TaskData],
     encoder: Encoder,
     deepspeed_config: Mapping[str, Any],
     world: World,
 ) -> tuple[Engine, Pool, Loader]:
     """What steps are made of: the engine, the mix and what packs its batches."""
-    pair_cost = encoder_flops(encoder).pair_cost
-    model = new_model(encoder, data, config.seed)
-    stores = [each.stores[TRAIN] for each in data]
-    pool = Pool([len(store) for store in stores], config.batch_size, config.seed)
+    config = workspace.config
+    pool, packer = prepare_mix(workspace, data, encoder)
+    model = new_model(encoder, data, config.seed, workspace.weighting)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)
-    packer = Packer(
-        stores,
-        [each.format for each in data],
-        [each.task.weight for each in data],
-        config.max_tokens,
-        pair_cost,
-    )
     return engine, pool, Loader(packer, world, engine.in_step)
 
 
-def new_model(encoder: Encoder, data: Sequence[TaskData], seed: int) -> MultiTaskModel:
+def prepare_mix(
+    workspace: Workspace, data: Sequence[TaskData], encoder: Encoder
+) -> tuple[Pool, Packer]:
+    """Which features make a batch, and what packs them."""
+    config = workspace.config
+    sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
+    pool = mixed_pool(sizes, workspace.mix, config.batch_size, config.seed)
+    packer = Packer(
+        [each.stores[TRAIN] for each in data],
+        [each.format for each in data],
+        [each.task.weight for each in data],
+        config.max_tokens,
+        encoder_flops(encoder).pair_cost,
+    )
+    return pool, packer
+
+
+def new_model(
+    encoder: Encoder, data: Sequence[TaskData], seed: int, weighting: Make | None = None
+) -> MultiTaskModel:
     """The encoder with new heads, the same on every rank."""
     torch.manual_seed(seed)
+    tasks = [each.task for each in data]
     return MultiTaskModel(
         encoder,
-        [each.task for each in data],
+        tasks,
         [each.format for each in data],
         [smallest_read(each) for each in data],
+        weighting(tasks) if weighting else None,
     )
 
 
@@ -162,16 +203,27 @@ def smallest_read(data: TaskData) -> int:
     return int(counts_N[counts_N > 0].min()) if (counts_N > 0).any() else 1
 
 
-def claim(folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool) -> None:
-    """Rank 0 makes the folder ours; what is wrong with it is said by all ranks alike."""
-    problem = None
-    if world.main:
-        try:
-            folder.claim(run, overwrite=overwrite)
-        except MtlplugError as error:
-            problem = str(error)
-    if problem := world.broadcast(problem):
-        raise MtlplugError(problem)
+@contextmanager
+def claimed(
+    folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool
+) -> Iterator[None]:
+    """Rank 0 makes the folder ours and holds it; what is wrong is said by all ranks alike."""
+    with ExitStack() as stack:
+        problem = None
+        if world.main:
+            try:
+                stack.enter_context(folder.held())
+                folder.claim(run, overwrite=overwrite)
+            except MtlplugError as error:
+                problem = str(error)
+        if problem := world.broadcast(problem):
+            raise MtlplugError(problem)
+        check_shared(folder, world)
+        yield
+
+
+def check_shared(folder: RunFolder, world: World) -> None:
+    """Refuse a folder that rank 0 has written to and another rank does not see."""
     if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
         raise MtlplugError(
             f"output folder {folder.path} is not the same on all hosts; "
@@ -188,7 +240,7 @@ def finish(
     if world.main:
         if not training.only_scores:
             encoder = Encoder.from_pretrained(workspace.config.model)
-            model = new_model(encoder, data, workspace.config.seed)
+            model = new_model(encoder, data, workspace.config.seed, workspace.weighting)
             load_weights(model, training.checkpoints.find(str(training.progress.best_at)))
             save_result(model, workspace, folder)
         folder.write("report.json", report)

@@ -12,12 +12,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from mtlplug.data.build import TaskData
 from mtlplug.listing import notes
@@ -35,6 +37,7 @@ class BuildDisplay:
             BarColumn(),
             TextColumn("{task.fields[done]}"),
             TimeElapsedColumn(),
+            _RowsLeft(),
             console=console,
             disable=console.quiet or not console.is_terminal,
             transient=True,
@@ -42,6 +45,8 @@ class BuildDisplay:
         self._all = self._progress.add_task("reading tasks", total=tasks, done=f"0 of {tasks}")
         self._tasks = tasks
         self._lines: dict[str, TaskID] = {}
+        self._at: dict[str, tuple[str, int | None]] = {}
+        self._rows: dict[str, int] = {}
         self._complete: set[str] = set()
 
     def __enter__(self) -> BuildDisplay:
@@ -51,22 +56,39 @@ class BuildDisplay:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def tell(self, task: str, split: str, rows: int) -> None:
-        """A task is at this split and has read so many rows; without a split it is complete.
+    def tell(self, task: str, split: str, rows: int, total: int | None = None) -> None:
+        """A task is at this split and has read so many rows, of `total` where that is known;
+        without a split it is complete.
 
-        How many rows there will be is not known before they are read.
+        Several processes may read one split; the bar shows the one that is farthest.
         """
-        if split and task not in self._complete:
-            if task not in self._lines:
-                self._lines[task] = self._progress.add_task(task, total=None, done="")
-            line = f"{split}: {rows:,} rows"
-            self._progress.update(self._lines[task], done=line)
-        elif task not in self._complete:
+        if task in self._complete:
+            return
+        if split:
+            if self._at.get(task) != (split, total):
+                self._remove(task)
+                self._at[task] = split, total
+                self._rows[task] = 0
+                self._lines[task] = self._progress.add_task(task, total=total, done="")
+            rows = self._rows[task] = max(rows, self._rows[task])
+            done = f"{split}: {rows:,} rows" + (f" of {total:,}" if total else "")
+            self._progress.update(self._lines[task], completed=rows, done=done)
+        else:
             self._complete.add(task)
-            if task in self._lines:
-                self._progress.remove_task(self._lines.pop(task))
-            done = len(self._complete)
-            self._progress.update(self._all, completed=done, done=f"{done} of {self._tasks}")
+            self._remove(task)
+            done = f"{len(self._complete)} of {self._tasks}"
+            self._progress.update(self._all, completed=len(self._complete), done=done)
+
+    def _remove(self, task: str) -> None:
+        if task in self._lines:
+            self._progress.remove_task(self._lines.pop(task))
+
+
+class _RowsLeft(TimeRemainingColumn):
+    """The time left for rows; tasks are of different sizes, so that theirs would mislead."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.id and task.total else Text()
 
 
 class Display:

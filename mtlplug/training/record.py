@@ -22,6 +22,7 @@ FREE_TO_CHANGE = (
     "cache",
     "overwrite",
     "log_every",
+    "log_to",
     "keep_checkpoints",
     "save_minutes",
     "hang_seconds",
@@ -30,6 +31,8 @@ FREE_TO_CHANGE = (
     "suite",
     "model",
     "deepspeed_config",
+    "ignore_memory",
+    "tasks",
 )
 """Options that do not decide a run's result, or are only the names of what does."""
 
@@ -60,7 +63,13 @@ def describe(
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
         },
-        "tasks": {each.task.name: describe_task(each) for each in data},
+        "tasks": {
+            each.task.name: {
+                **describe_task(each),
+                "info": dict(workspace.suite.info.get(each.task.name, {})),
+            }
+            for each in data
+        },
     }
 
 
@@ -89,6 +98,7 @@ def describe_task(data: TaskData) -> dict[str, Any]:
     """A task as `run.json` shows it."""
     return {
         "format": data.task.format,
+        "format_version": data.format.version,
         "labels": list(data.task.labels),
         "options": dict(data.task.options),
         "metric": data.task.metric or data.format.headline,

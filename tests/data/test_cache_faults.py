@@ -53,7 +53,7 @@ def full(monkeypatch: pytest.MonkeyPatch, chosen: Callable[[Path], bool]) -> Non
 def test_a_full_disk(suite: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whichever file finds no room: one sentence, no half store, and whole stores the next time."""
     with monkeypatch.context() as patch:
-        full(patch, lambda path: path.name == name and "valid" in path.parent.name)
+        full(patch, lambda path: path.name == name and "valid" in str(path.parent))
         line = sentence(store(suite))
     assert "task '" in line
     assert "cannot be written (No space left on device)" in line

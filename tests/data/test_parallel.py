@@ -14,8 +14,9 @@ import pytest
 from filelock import FileLock
 
 from mtlplug.data import parallel
-from mtlplug.data.build import ROWS_BETWEEN, Builder
+from mtlplug.data.build import Builder
 from mtlplug.data.parallel import Helpers, build_all, spare_cores
+from mtlplug.data.pieces import ROWS_BETWEEN
 from mtlplug.data.sources import Source
 from mtlplug.data.tokens import Encode
 from mtlplug.data.work import read_work, write_work
@@ -54,13 +55,15 @@ def jobs_on_disk(folder: Path, number: int, rows: int = 30) -> Jobs:
 
 def test_tasks_come_in_their_order_with_all_rows(tmp_path: Path) -> None:
     """Whatever order they are built in; progress ends with every task complete."""
-    told: list[tuple[str, str, int]] = []
+    told: list[tuple[str, str, int, int | None]] = []
     jobs = some_jobs(3, rows=ROWS_BETWEEN + 5)
     found = build_all(builder(tmp_path), jobs, ["train"], lambda *each: told.append(each))
     assert [each.task.name for each in found] == ["t0", "t1", "t2"]
     assert all(len(each.stores["train"]) == ROWS_BETWEEN + 5 for each in found)
-    assert ("t1", "train", ROWS_BETWEEN) in told
-    assert {task for task, split, _ in told if not split} == {"t0", "t1", "t2"}
+    # Read twice: for the labels, then for features, when their number is known.
+    assert ("t1", "train", ROWS_BETWEEN, None) in told
+    assert ("t1", "train", ROWS_BETWEEN, ROWS_BETWEEN + 5) in told
+    assert {task for task, split, *_ in told if not split} == {"t0", "t1", "t2"}
 
 
 def test_helpers_build_what_this_process_does_not(
@@ -69,18 +72,18 @@ def test_helpers_build_what_this_process_does_not(
     """A helper process makes the missing stores, the same as are made here, and tells of them."""
     jobs = jobs_on_disk(tmp_path, 3)
     here = [each.stores["train"] for each in build_all(builder(tmp_path / "a"), jobs, ["train"])]
-    told: list[tuple[str, str, int]] = []
+    told: list[tuple[str, str, int, int | None]] = []
     finished = threading.Event()
 
     def tell(*progress: Any) -> None:
         told.append(progress)
-        if {task for task, split, _ in told if not split} == {"t0", "t1", "t2"}:
+        if {task for task, split, *_ in told if not split} == {"t0", "t1", "t2"}:
             finished.set()
 
     monkeypatch.setattr(parallel, "PATIENCE", 0.0)
     monkeypatch.setattr(parallel, "spare_cores", lambda: 1)
     with Helpers(builder(tmp_path / "b"), jobs, ["train"], tell) as helpers:
-        helpers.tell("t9", "train", 1)
+        helpers.tell("t9", "train", 1, None)
         assert finished.wait(120), told
     for store in here:
         other = tmp_path / "b" / "features" / store.folder.name
@@ -96,7 +99,7 @@ def test_a_task_that_another_process_makes_is_left_for_last(tmp_path: Path) -> N
     told: list[str] = []
     others = threading.Event()
 
-    def tell(task: str, split: str, rows: int) -> None:
+    def tell(task: str, split: str, rows: int, total: int | None) -> None:
         told.append(task)
         if len(told) == 2:
             others.set()

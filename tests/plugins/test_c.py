@@ -15,13 +15,8 @@ from mtlplug_qa import QuestionAnswering
 from mtlplug_sl import SequenceLabelling
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
-    AutoModel,
     AutoTokenizer,
-    BertConfig,
-    DistilBertConfig,
     PreTrainedTokenizerFast,
-    RobertaConfig,
-    XLMRobertaConfig,
 )
 
 from mtlplug.data.suites import load_suite
@@ -162,37 +157,6 @@ def test_loss_is_unreduced() -> None:
     scores = torch.log(torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
     loss = FORMAT.loss(scores, torch.tensor([1, 0]), Splits.of([1, 1]))
     assert loss.exp().reciprocal().tolist() == pytest.approx([0.75, 0.5])
-
-
-TINY = {
-    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 40,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("config", [BertConfig, RobertaConfig, XLMRobertaConfig])
-def test_export_is_lossless(config: Any, tmp_path: Path) -> None:
-    """The stock model's logits equal ours exactly, also after a round trip over the disk."""
-    task = Task("t", "C", labels=("no", "maybe", "yes"))
-    encoder = AutoModel.from_config(config(**TINY)).eval()
-    head = FORMAT.head(task, 16).eval()
-    ids = torch.randint(5, 50, (4, 12))
-    with torch.no_grad():
-        ours = head(encoder(ids).last_hidden_state[:, 0], Splits.of([1] * 4))
-        model = FORMAT.export(task, head, encoder)
-        assert torch.equal(model(ids).logits, ours)
-        model.save_pretrained(tmp_path)
-        again = type(model).from_pretrained(tmp_path)
-        assert torch.equal(again(ids).logits, ours)
-    assert again.config.id2label == {0: "no", 1: "maybe", 2: "yes"}
-
-
-def test_export_of_another_family() -> None:
-    """A family whose stock classifier differs is refused by name."""
-    task = Task("t", "C", labels=("no", "yes"))
-    encoder = AutoModel.from_config(DistilBertConfig(vocab_size=50, dim=16, n_heads=2, n_layers=1))
-    with pytest.raises(MtlplugError, match="'distilbert'; known: bert, camembert, roberta"):
-        FORMAT.export(task, FORMAT.head(task, 16), encoder)
 
 
 @pytest.mark.slow

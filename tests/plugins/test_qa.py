@@ -19,13 +19,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch.nn.functional import cross_entropy
 from torchmetrics.text import SQuAD
 from transformers import (
-    AutoModel,
     AutoTokenizer,
-    BertConfig,
-    ModernBertConfig,
     PreTrainedTokenizerFast,
-    RobertaConfig,
-    XLMRobertaConfig,
 )
 
 from mtlplug.data.suites import load_suite
@@ -353,35 +348,6 @@ def test_oracle_is_perfect(encode: Encode) -> None:
     # Negative control: answers one word further on.
     wrong = [replace(f, target=[min(int(at) + 1, 5) for at in f.target]) for f in features]
     assert oracle(task, wrong)["exact_match"] < 50.0
-
-
-TINY = {
-    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 40,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("config", [BertConfig, RobertaConfig, XLMRobertaConfig])
-def test_export_is_lossless(config: Any, tmp_path: Path) -> None:
-    """The stock model's logits equal ours exactly, also after a round trip over the disk."""
-    encoder = AutoModel.from_config(config(**TINY)).eval()
-    head = FORMAT.head(Task("t", "QA"), 16).eval()
-    ids = torch.randint(5, 50, (2, 12))
-    with torch.no_grad():
-        rows = encoder(ids).last_hidden_state.view(24, 16)
-        ours = head(rows, Splits.of([12, 12])).view(2, 12, 2)
-        model = FORMAT.export(Task("t", "QA"), head, encoder)
-        model.save_pretrained(tmp_path)
-        for stock in (model, type(model).from_pretrained(tmp_path)):
-            output = stock(ids)
-            assert torch.equal(torch.stack([output.start_logits, output.end_logits], -1), ours)
-
-
-def test_export_of_another_family() -> None:
-    """A family whose stock head has more layers is refused by name."""
-    encoder = AutoModel.from_config(ModernBertConfig(**TINY, pad_token_id=0))
-    with pytest.raises(MtlplugError, match="has other layers than ours for 'modernbert'"):
-        FORMAT.export(Task("t", "QA"), FORMAT.head(Task("t", "QA"), 16), encoder)
 
 
 @pytest.mark.slow

@@ -15,13 +15,8 @@ from mtlplug_qa import QuestionAnswering
 from mtlplug_sl import SequenceLabelling
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
-    AutoModel,
     AutoTokenizer,
-    BertConfig,
-    ModernBertConfig,
     PreTrainedTokenizerFast,
-    RobertaConfig,
-    XLMRobertaConfig,
 )
 
 from mtlplug.data.suites import load_suite
@@ -205,38 +200,6 @@ def test_metrics_without_entities() -> None:
     """A split without entities scores 0, without a warning."""
     gold = [{"tags": ["O"], "words": [0]}]
     assert FORMAT.metrics(Task("t", "SL"), [["O"]], gold)["f1"] == 0.0
-
-
-TINY = {
-    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 32, "max_position_embeddings": 40,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("config", [BertConfig, RobertaConfig, XLMRobertaConfig])
-def test_export_is_lossless(config: Any, tmp_path: Path) -> None:
-    """The stock model's logits equal ours exactly, also after a round trip over the disk."""
-    task = Task("t", "SL", labels=("O", "B-X", "I-X"))
-    encoder = AutoModel.from_config(config(**TINY)).eval()
-    head = FORMAT.head(task, 16).eval()
-    ids = torch.randint(5, 50, (2, 12))
-    with torch.no_grad():
-        rows = encoder(ids).last_hidden_state.view(24, 16)
-        ours = head(rows, Splits.of([12, 12])).view(2, 12, 3)
-        model = FORMAT.export(task, head, encoder)
-        assert torch.equal(model(ids).logits, ours)
-        model.save_pretrained(tmp_path)
-        again = type(model).from_pretrained(tmp_path)
-        assert torch.equal(again(ids).logits, ours)
-    assert again.config.id2label == {0: "O", 1: "B-X", 2: "I-X"}
-
-
-def test_export_of_another_family() -> None:
-    """A family whose stock head has more layers is refused by name."""
-    task = Task("t", "SL", labels=("O", "B-X", "I-X"))
-    encoder = AutoModel.from_config(ModernBertConfig(**TINY, pad_token_id=0))
-    with pytest.raises(MtlplugError, match="has other layers than ours for 'modernbert'"):
-        FORMAT.export(task, FORMAT.head(task, 16), encoder)
 
 
 @pytest.mark.slow

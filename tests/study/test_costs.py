@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from mtlplug.errors import MtlplugError
+from mtlplug.pages.table import Cell, Table
 from mtlplug.study.costs import comparisons, costs
 from mtlplug.study.results import BASELINE, MISSING, Column, Results
-from mtlplug.study.table import Cell, Table
 from tests.study.small_results import results_of
 
 COLUMNS = (

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mtlplug.pages import charts
+from mtlplug.pages.charts import Line, Point, Words, lines, scatter, ticks
 from mtlplug.study import view
-from mtlplug.study.charts import Line, Point, Words, lines, scatter, ticks
 from mtlplug.study.findings import Study, findings
 from mtlplug.study.page import page
 from mtlplug.study.results import BASELINE, FAILED, MISSING, Column, Results, Target
@@ -315,7 +316,7 @@ def contrast(first: str, second: str) -> float:
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_colours_can_be_read(scheme: int) -> None:
     """Text has a contrast of 4.5 on all grounds, lines one of 3 (WCAG 2.2, AA)."""
-    style = Path(view.__file__).with_name("base.html").read_text(encoding="utf-8")
+    style = Path(charts.__file__).with_name("base.html").read_text(encoding="utf-8")
     named = colours(re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme])
     grounds = [f"{side}{level}" for side in "np" for level in range(1, 5)] + ["z", "panel", "bg"]
     assert min(contrast(named["ink"], named[each]) for each in grounds) >= 4.5

@@ -8,11 +8,11 @@ from importlib.resources import files
 
 import pytest
 
+from mtlplug.pages.table import WRONG
 from mtlplug.study.aggregates import Summary
 from mtlplug.study.printed import beside, check_printed, key_of, load_printed, printed_checks
 from mtlplug.study.results import BASELINE
 from mtlplug.study.statistics import compare
-from mtlplug.study.table import WRONG
 from mtlplug.study.tables import table_1, table_2
 from tests.study.small_results import results_of
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from mtlplug.pages.table import EDGE, INCOMPLETE, PARTIAL, SAME, Cell, Table, figure
 from mtlplug.study.results import BASELINE, FAILED, MISSING, Column, Trial
-from mtlplug.study.table import EDGE, INCOMPLETE, PARTIAL, SAME, Cell, Table, figure
 from mtlplug.study.tables import chosen_rates, intervals, table_1, table_2
 from tests.study.small_results import results_of
 

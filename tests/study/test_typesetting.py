@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mtlplug.study.table import INCOMPLETE, SAME, Cell, Table, figure
-from mtlplug.study.typesetting import (
+from mtlplug.pages.table import INCOMPLETE, SAME, Cell, Table, figure
+from mtlplug.pages.typesetting import (
     IN_LATEX,
     RENDERERS,
     from_json,
@@ -197,8 +197,10 @@ def test_empty_tables_are_put_out(ending: str) -> None:
 
 def test_tables_need_no_torch() -> None:
     """Tables can be made of results.json where torch would take seconds to import."""
-    modules = "tables, costs, printed, typesetting, statistics"
-    script = f"import sys; from mtlplug.study import {modules}; print('torch' in sys.modules)"
+    script = (
+        "import sys, mtlplug.pages.typesetting; from mtlplug.study import tables, costs, printed, "
+        "statistics; print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

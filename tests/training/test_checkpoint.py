@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mtlplug.errors import MtlplugError
 from mtlplug.training import checkpoint
 from mtlplug.training.checkpoint import Checkpoints, Part, name_of
-from mtlplug.training.manifest import problem_of
+from mtlplug.training.manifest import file_digest, problem_of, write_tensors
 from mtlplug.world import World
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -44,6 +45,25 @@ def write(place: Path, *names: str, keep: int = 2, **needs: str) -> Checkpoints:
 def names(place: Path) -> list[str]:
     """What lies there."""
     return sorted(path.name for path in place.iterdir())
+
+
+def test_numbers_are_read_by_safetensors(tmp_path: Path) -> None:
+    """Of every width and shape, and the digest is that of the file."""
+    tensors = {
+        "odd": torch.arange(7, dtype=torch.uint8),
+        "flags": torch.tensor([True, False, True]),
+        "half": torch.randn(3).bfloat16(),
+        "numbers": torch.randn(2, 3, 5),
+        "wide": torch.tensor(1 << 40),
+        "none": torch.empty(0, 4),
+    }
+    size, digest = write_tensors(tmp_path / "file", tensors)
+    assert (size, digest) == ((tmp_path / "file").stat().st_size, file_digest(tmp_path / "file"))
+    read = load_file(tmp_path / "file")
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)
 
 
 def test_the_newest_is_found_and_old_ones_go(tmp_path: Path) -> None:
@@ -155,7 +175,7 @@ def test_a_full_disk_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "save_file", full)
+        patched.setattr(checkpoint, "write_tensors", full)
         checkpoints.save("step-2", part(), progress())
         with pytest.raises(MtlplugError, match="No space left on device"):
             checkpoints.wait()

@@ -29,6 +29,18 @@ def test_a_terminal_shows_rows_and_tasks() -> None:
     assert "2 of 2" not in text
 
 
+def test_the_time_left_is_told_where_the_number_of_rows_is_known() -> None:
+    """The process that is farthest counts; a task whose rows are not known has no such time."""
+    out = io.StringIO()
+    with BuildDisplay(Console(file=out, force_terminal=True, width=120), 1) as reading:
+        reading.tell("gum", "train", 900)
+        assert "-:--:--" not in out.getvalue()
+        reading.tell("gum", "train", 512, 2000)
+        reading.tell("gum", "train", 256, 2000)
+    assert "train: 512 rows of 2,000" in out.getvalue()
+    assert "-:--:--" in out.getvalue()  # rich has not seen enough of it to say
+
+
 def test_nothing_is_shown_elsewhere() -> None:
     """Neither in a log file nor on the ranks that do not speak."""
     assert shown(terminal=False).strip() == ""

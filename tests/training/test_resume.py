@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mtlplug.training import pretrain
 from mtlplug.training.engine import Engine
@@ -140,6 +141,23 @@ def test_a_run_that_is_asked_to_stop(
     assert signal.getsignal(signal.SIGTERM) == before
     assert run(suite, folder).exit_code == 0
     assert same(folder, unbroken)
+
+
+def test_two_runs_at_once_in_one_folder(suite: Path, tmp_path: Path) -> None:
+    """The second is refused and changes nothing; when the first is gone, it goes on."""
+    folder = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        at(patched, Engine, "update", 4, kill)
+        run(suite, folder)
+    before = lines(folder)
+    with FileLock(folder / "lock"):
+        for more in ((), ("--overwrite",)):
+            refused = run(suite, folder, *more)
+            assert refused.exit_code == 2
+            assert f"another run is at work in {folder}" in refused.stderr
+    assert lines(folder) == before
+    assert run(suite, folder).exit_code == 0
+    assert not (folder / "lock").exists()
 
 
 def test_a_changed_option_must_be_allowed(suite: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def start(options: list[str], ranks: int, cwd: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # a signal to all of them does not reach the tests
     )
 
 
@@ -84,22 +85,27 @@ def unbroken(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "before", "after"), [(1, 2, 1), (1, 1, 2), (0, 2, 2), (2, 2, 2), (3, 2, 1)]
+    ("stage", "before", "after", "typed"),
+    [(1, 2, 1, False), (1, 1, 2, False), (0, 2, 2, True), (2, 2, 2, False), (3, 2, 1, False)],
 )
 def test_any_number_of_ranks_goes_on(
-    suite: Path, unbroken: Path, tmp_path: Path, stage: int, before: int, after: int
+    suite: Path, unbroken: Path, tmp_path: Path, stage: int, before: int, after: int, typed: bool
 ) -> None:
     """Asked to stop by a signal to one rank, a run goes on with another number of them.
 
+    Ctrl-C does the same, which ranks are told of twice: by the terminal and by their launcher.
     Batches are the same, losses equal within rounding.
     """
     folder = tmp_path / "run"
     options = options_of(suite, folder, stage)
     first = start(options, before, tmp_path)
     wait_for(folder, "checkpoints/step-[2-9]", first)
-    os.kill(rank_of(first, before - 1), signal.SIGTERM)
+    if typed:
+        os.killpg(first.pid, signal.SIGINT)
+    else:
+        os.kill(rank_of(first, before - 1), signal.SIGTERM)
     printed, _ = first.communicate(timeout=120)
-    assert first.returncode == 3, printed
+    assert typed or first.returncode == 3, printed
     assert printed.count("the same command goes on from there") == 1
     second = start(options, after, tmp_path)
     printed, _ = second.communicate(timeout=240)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -62,3 +63,20 @@ def listing(parts: Sequence[str]) -> str:
     """
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def facts(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Name, text and whether it is long, of everything in nested values.
+
+    >>> facts({"machine": {"cores": 2}, "versions": ["a", "b"]})
+    [('machine, cores', '2', False), ('versions', 'a, b', False)]
+    """
+    found = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}, {inner}", text, long) for inner, text, long in facts(value)]
+            continue
+        many = isinstance(value, Sequence) and not isinstance(value, str)
+        text = ", ".join(map(str, value)) if many else str(value)
+        found.append((str(name), text, len(text) > 60 or "\n" in text))
+    return found

@@ -6,26 +6,27 @@ import base64
 import hashlib
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mtlplug.study import wording
-from mtlplug.study.charts import swatch
+from mtlplug.pages import wording
+from mtlplug.pages.charts import swatch
 
 
-def render_page(template: str, **values: Any) -> str:
-    """A page from a template of this package that extends `base.html`.
+def render_page(package: str, template: str, **values: Any) -> str:
+    """A page from a template of a package that extends the `base.html` of this one.
 
     All text is escaped; the page's own rule (a Content-Security-Policy in `base.html`) forbids
     scripts and whatever would be fetched, and lets in the one style sheet by its hash, so that
     nothing in the results can run or be sent anywhere even if it were not escaped.
 
     Args:
+        package: the template's.
         template: name of its file.
         values: what it shows.
     """
     environment = Environment(
-        loader=PackageLoader("mtlplug.study", "."),
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("mtlplug.pages", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,7 +13,7 @@ from typing import Any
 import rich.table
 from rich.text import Text
 
-from mtlplug.study.table import NOTHING, Cell, Table
+from mtlplug.pages.table import NOTHING, Cell, Table
 
 EXTRA = ("deviation", "low", "high", "mark")
 """What a cell may hold beside its number; in CSV a column of its own after the figure's."""

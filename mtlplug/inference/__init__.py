@@ -1,0 +1,1 @@
+"""What is done with a finished run: open it, predict, export, share."""

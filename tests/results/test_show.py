@@ -1,0 +1,72 @@
+"""A run in the terminal: what is done, what it learnt, what it cost; unfinished runs too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtlplug.errors import MtlplugError
+from mtlplug.results.records import read_record
+from mtlplug.results.tables import HEADLINE, MOST_EPOCHS, epoch_table, steps_planned
+from tests.small_suite import command
+from tests.training.runs import read
+
+
+def test_a_finished_run(runs: tuple[Path, Path]) -> None:
+    """Every task with its share, the scores of the report in bold, and the cost."""
+    result = command("show", runs[0])
+    assert result.exit_code == 0
+    report = read(runs[0], "report.json")
+    assert f"complete after {report['epochs']} epochs, best {report['best_epoch']}" in result.stdout
+    for name in ("tags", "spans", "kinds"):
+        assert f"│ {name}" in result.stdout
+    assert f"{report['tokens']:,}" in result.stdout
+    table = epoch_table(read_record(runs[0]), HEADLINE)
+    best = {row[0].text: cell.number for row in table.rows for cell in row if cell.best}
+    assert best == {name: task["score"] for name, task in report["tasks"].items()}
+
+
+def test_an_unfinished_run(unfinished: Path) -> None:
+    """What is logged is shown, and a line that is on its way is left out."""
+    result = command("show", unfinished)
+    assert result.exit_code == 0
+    assert "not complete" in result.stdout
+    assert f"of at most {steps_planned(read_record(unfinished)):,}" in result.stdout
+
+
+def test_a_run_that_has_just_begun(unfinished: Path) -> None:
+    """Without any score the tasks are shown."""
+    (unfinished / "metrics.jsonl").unlink()
+    result = command("show", unfinished)
+    assert result.exit_code == 0
+    assert "nothing is scored yet" in result.stdout
+    assert "│ tags" in result.stdout
+
+
+def test_many_epochs(unfinished: Path) -> None:
+    """The first, the last and the best epochs have columns, the others none."""
+    scored = {name: {"loss": 1.0, "headline": 5.0} for name in ("tags", "spans", "kinds")}
+    lines = [
+        {"epoch": n, "event": "validation", "mean_loss": 1.0, "best": n == 15, "scores": scored}
+        for n in range(40)
+    ]
+    text = "\n".join(map(json.dumps, lines)) + "\n"
+    (unfinished / "metrics.jsonl").write_text(text, encoding="utf-8")
+    header = epoch_table(read_record(unfinished), HEADLINE).header
+    assert "16" in header
+    assert "40" in header
+    assert len(header) == 2 + MOST_EPOCHS + 1
+
+
+@pytest.mark.parametrize("what", ["nothing", "damaged"])
+def test_what_is_no_run(unfinished: Path, tmp_path: Path, what: str) -> None:
+    """A folder without a run, and a damaged log, each end in one sentence."""
+    folder = tmp_path if what == "nothing" else unfinished
+    (unfinished / "metrics.jsonl").write_text("{\n{}\n", encoding="utf-8")
+    result = command("show", folder)
+    assert result.exit_code == 2
+    assert {"nothing": "holds no run", "damaged": "line 1 is damaged"}[what] in result.stderr
+    with pytest.raises(MtlplugError, match="does not exist"):
+        read_record(tmp_path / "nowhere")
