@@ -5,6 +5,7 @@ Shapes: T tokens, D hidden width, R rows of one head, B features of one task.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ class MultiTaskModel(nn.Module):
             if isinstance(part, StockHead):
                 part.suit(encoder.model.config)
         self.weighting = weighting or Unweighted()
+        names = [task.name for task in tasks]
+        self.weighting.register_forward_hook(functools.partial(_in_one_piece, names))
         # In dicts torch does not look for them: they stay the encoder's alone.
         self._borrowed = tuple(encoder.lent(each.borrows) for each in formats)
 
@@ -128,14 +131,9 @@ class MultiTaskModel(nn.Module):
     def _weighted(self, losses: dict[int, Tensor], batch: MicroBatch) -> dict[int, Tensor]:
         """The losses that count: the weighting's, as many as there were."""
         splits = {number: batch.tasks[number].splits for number in losses}
-        weighted: dict[int, Tensor] = self.weighting(dict(losses), splits)
-        wrong = [n for n in losses if n not in weighted or weighted[n].shape != losses[n].shape]
-        if wrong:
-            raise MtlplugError(
-                f"the loss weighting {type(self.weighting).__name__} gives no loss for each feature "
-                f"of task '{self.tasks[wrong[0]].name}'; it should give as many as it gets"
-            )
-        return {number: weighted[number] for number in losses}
+        whole: Tensor = self.weighting(dict(losses), splits)
+        parts = whole.split_with_sizes([len(each) for each in losses.values()])
+        return dict(zip(losses, parts, strict=True))
 
     def _no_loss(self, batch: MicroBatch, hidden_TD: Tensor) -> Tensor:
         """A zero; where absent heads do not run it gives all of their parameters a gradient of
@@ -159,6 +157,25 @@ class MultiTaskModel(nn.Module):
         # A head may mask with -inf, and -inf times zero is no zero.
         sums = [leaf.float().nan_to_num(0.0, 0.0, 0.0).sum() for leaf in _tensors(scores)]
         return torch.stack(sums).sum() * 0.0
+
+
+def _in_one_piece(
+    names: Sequence[str], weighting: nn.Module, given: Sequence[Any], found: Mapping[int, Tensor]
+) -> Tensor:
+    """What a weighting gives, end to end: as one tensor whatever tasks are present, because
+    ZeRO-3 counts the tensors that leave a module, and ranks must count alike.
+
+    Raises:
+        MtlplugError: it does not give as many losses as it got.
+    """
+    losses: Mapping[int, Tensor] = given[0]
+    wrong = [n for n in losses if n not in found or found[n].shape != losses[n].shape]
+    if wrong:
+        raise MtlplugError(
+            f"the loss weighting {type(weighting).__name__} gives no loss for each feature of "
+            f"task '{names[wrong[0]]}'; it should give as many as it gets"
+        )
+    return torch.cat([found[number] for number in losses])
 
 
 class _NoLoss(torch.autograd.Function):
