@@ -29,7 +29,8 @@ def load_suite(name_or_path: str | Path = suites.DEMO, data: str | Path | None =
         MtlplugError: there is no such suite, or something in it is unknown or wrong.
     """
     folder = None if data is None else Path(data)
-    return suites.load_suite(str(name_or_path), load_plugins().formats, folder)
+    plugins = load_plugins()
+    return suites.load_suite(str(name_or_path), plugins.formats, folder, registry=plugins.registry)
 
 
 def train(

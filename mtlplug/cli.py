@@ -17,22 +17,26 @@ from mtlplug.options import (
     PATH,
     named,
     pairs,
+    plugin_option,
     shown_errors,
     step_options,
     steps_of_trainer,
     suite_options,
 )
+from mtlplug.plugin_commands import WithPlugins
+from mtlplug.plugins.commands import plugins
 from mtlplug.study.commands import finetune, study
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=WithPlugins, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="mtlplug")
 @click.option("--local-rank", type=int, hidden=True, expose_value=False)
+@plugin_option
 def main() -> None:
     """Multi-task pre-finetuning of shared text encoders."""
 
 
-for each in (data, finetune, study):
+for each in (data, finetune, plugins, study):
     main.add_command(each)
 
 
@@ -55,7 +59,13 @@ for each in (data, finetune, study):
 @click.option("--warmup-ratio", type=float, help="Share of steps the rate rises over. [0]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
 @named("gradient-clipping", type=float, help="Largest gradient norm; 0: none. [1]")
+@click.option(
+    "--weighting",
+    metavar="NAME[:PARAMETER]",
+    help="How losses are weighted: none, log_num_labels, uncertainty, or a plugin's. [none]",
+)
 @named("log-every", type=int, help="Steps between lines of metrics.jsonl. [10]")
+@named("log-to", metavar="NAMES", help="Trackers by commas: tensorboard, wandb, mlflow, trackio.")
 @click.option("--save-minutes", type=float, help="Most minutes between checkpoints. [10]")
 @click.option("--keep-checkpoints", type=int, help="Newest checkpoints kept. [2]")
 @click.option("--hang-seconds", type=float, help="A rank that hangs so long ends the run. [120]")
@@ -285,12 +295,3 @@ def push(folder: Path, repo: str, public: bool) -> None:
     from mtlplug.inference.push import push as run_push
 
     click.echo(run_push(folder, repo, public=public))
-
-
-@main.command(context_settings=CONTEXT)
-@shown_errors
-def plugins() -> None:
-    """List the installed plugins and the task formats they bring."""
-    from mtlplug.listing import list_plugins
-
-    list_plugins()

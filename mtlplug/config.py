@@ -23,6 +23,7 @@ ALIASES = {
     "max_grad_norm": "gradient_clipping",
     "logging_steps": "log_every",
     "overwrite_output_dir": "overwrite",
+    "report_to": "log_to",
     "deepspeed": "deepspeed_config",
 }
 """Names that transformers' example scripts have for the same thing, and ours."""

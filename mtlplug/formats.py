@@ -9,7 +9,6 @@ Shapes: R rows read, B features, D hidden width, L tokens of one sequence.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from mtlplug.errors import MtlplugError
 from mtlplug.ragged import Splits
+from mtlplug.rows import Row as Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,56 +45,6 @@ E being D in all families but those that factorise them (ALBERT, small ELECTRA).
 
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
-
-
-KINDS = {str: "no text", float: "no number", int: "no whole number", list: "no list"}
-"""What a value is that is none of a kind."""
-
-
-class Row(dict[str, Any]):
-    """A dataset row as loaded, with the place it came from (`where`: "FILE, line 12")."""
-
-    where: str = ""
-
-    def __init__(self, values: Mapping[str, Any] | None = None, where: str = "") -> None:
-        super().__init__(values or {})
-        self.where = where
-
-    def value(self, column: str, kind: type, default: Any = ...) -> Any:
-        """The value of a column, checked: what a format reads comes from files of others.
-
-        Args:
-            column: its name.
-            kind: str, float, int or list; numbers may be given as texts, as TSV files have them.
-            default: what stands for a missing value; left out, the value must be there.
-
-        Raises:
-            MtlplugError: it is missing or of another kind; names the row's place and the column.
-        """
-        value = self.get(column)
-        if value is None and default is not ...:
-            return default
-        found = _number(value, kind) if kind in (int, float) else value
-        if type(found) is not kind:
-            raise MtlplugError(
-                f"{self.where}: column '{column}' holds {value!r:.80}, which is {KINDS[kind]}; "
-                "name the column that holds it in the suite"
-            )
-        return found
-
-
-def _number(value: Any, kind: type) -> Any:
-    """A finite number of this kind, from a number or its text; None for anything else."""
-    if type(value) is kind:
-        return value if math.isfinite(value) else None
-    if type(value) not in (str, int, float):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    whole = math.isfinite(number) and (kind is float or number.is_integer())
-    return kind(number) if whole else None
 
 
 @dataclass(frozen=True)

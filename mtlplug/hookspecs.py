@@ -99,10 +99,11 @@ def mtlplug_weightings() -> Mapping[str, WeightingFactory]:  # type: ignore[empt
 
     A factory is called with what stands behind the colon of `--weighting NAME:PARAMETER` (an empty
     text where there is none) and gives what makes a module of the prepared tasks. The module is
-    called once in every forward pass, with the losses of the features of each task present, (B,),
-    and their `mtlplug.ragged.Splits`, both by number of the task. It gives losses of the same
-    shapes; the loss of a batch is their mean over its features. Its parameters are trained, and
-    parameters and buffers are saved in checkpoints. In the example only large losses count.
+    called once in every forward pass, with the loss of each feature of the micro-batch, the number
+    of its task and the number of rows its head read, each of shape (B,). It gives a loss for each,
+    (B,), and the loss of a batch is their mean. Its parameters are trained, and parameters and
+    buffers are saved in checkpoints; the parameters' learning rate is multiplied by its attribute
+    `rate_factor`, where it has one. In the example only large losses count.
 
     Example::
 
@@ -114,8 +115,8 @@ def mtlplug_weightings() -> Mapping[str, WeightingFactory]:  # type: ignore[empt
                 super().__init__()
                 self.least = least
 
-            def forward(self, losses, splits):
-                return {task: each * (each > self.least) for task, each in losses.items()}
+            def forward(self, losses_B, tasks_B, reads_B):
+                return losses_B * (losses_B > self.least)
 
         def hard(parameter):
             return lambda tasks: Hard(float(parameter or 0.1))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+import click
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
@@ -150,14 +152,20 @@ def _short(value: Any, most: int = 600) -> str:
     return text if len(text) <= most else f"{text[:most]} ... ({len(text):,} characters)"
 
 
-def list_plugins() -> None:
-    """Print the installed plugins, the formats they bring, and what is wrong with the broken."""
+def list_plugins(*, as_json: bool = False) -> None:
+    """Print the plugins, the formats they bring, their hooks, and what is wrong with the broken."""
     found = load_plugins()
+    if as_json:
+        plugins = [dataclasses.asdict(each) | {"status": each.status} for each in found.plugins]
+        click.echo(json.dumps(plugins, ensure_ascii=False, indent=1))
+        return
     table = Table(title="plugins", title_justify="left")
-    for column in ("plugin", "distribution", "version", "formats", "status"):
+    for column in ("plugin", "distribution", "version", "formats", "hooks", "status"):
         table.add_column(column)
     for plugin in found.plugins:
-        titles = [f"{code} ({found.formats[code].title})" for code in plugin.formats]
-        values = dataclasses.astuple(plugin)
-        table.add_row(*values[:3], ", ".join(titles) or "-", escape(plugin.error or "ok"))
+        formats = [f"{code} ({found.formats[code].title})" for code in plugin.formats]
+        hooks = [hook.removeprefix("mtlplug_") for hook in plugin.hooks]
+        values = (plugin.name, plugin.distribution, plugin.version)
+        lists = (", ".join(each) or "-" for each in (formats, hooks))
+        table.add_row(*map(escape, (*values, *lists, plugin.status)))
     new_console().print(table)

@@ -152,6 +152,12 @@ def step_options(command: Command) -> Command:
         click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
         click.option("--batch-size", type=int, help="Features of a step, all ranks. [128]"),
         click.option("--max-tokens", type=int, help="Most tokens of a micro-batch. [8192]"),
+        click.option(
+            "--mix",
+            metavar="NAME[:PARAMETER]",
+            help="How often each task comes: proportional, uniform, temperature:T, capped:K, "
+            "weights:TASK=W,..., or a plugin's. [proportional]",
+        ),
         named("deepspeed-config", type=PATH, help="A DeepSpeed JSON. [ZeRO-1]"),
         click.option(
             "--gradient-checkpointing",

@@ -51,6 +51,13 @@ class Plugin:
     remedy: str = ""
     off: str = ""
 
+    @property
+    def status(self) -> str:
+        """What users are told: "ok", or why it is not."""
+        if self.off:
+            return self.off
+        return f"broken: {self.error}; {self.remedy}" if self.error else "ok"
+
 
 @dataclass(frozen=True)
 class Plugins:
@@ -116,7 +123,9 @@ def _load(
 ) -> tuple[Plugin, tuple[TaskFormat, ...], Named]:
     """One plugin and what it brings; any fault of its own becomes its `error`."""
     dist = point.dist
-    plugin = Plugin(point.name, dist.metadata["Name"] if dist else "?", dist.version if dist else "?")
+    plugin = Plugin(
+        point.name, dist.metadata["Name"] if dist else "?", dist.version if dist else "?"
+    )
     if off:
         return replace(plugin, off=off), (), {}
     name = f"{plugin.distribution}:{point.name}"
@@ -157,6 +166,12 @@ def _remedy(plugin: Plugin, error: Exception) -> str:
 
 
 def checked_format(item: Any) -> TaskFormat:
+    """What a hook gave, if it is a format of a contract that is kept here.
+
+    Raises:
+        TypeError: it is no format, or lacks one of `REQUIRED`.
+        MtlplugError: it was written for another contract.
+    """
     if not isinstance(item, TaskFormat):
         raise TypeError(
             f"mtlplug_task_formats returned {type(item).__name__}, not a TaskFormat instance"

@@ -83,7 +83,7 @@ def sources() -> list[tuple[EntryPoint, str]]:
         mine = names_of(point)
         reason = ""
         if mine & off:
-            reason = f"off by -p no:{min(mine & off, key=len)}"
+            reason = f"off: -p no:{min(mine & off, key=len)}"
         elif only is not None and point in points and not mine & (only | on):
             reason = f"off: not named in {AUTOLOAD}"
         found.append((point, reason))
@@ -117,7 +117,7 @@ def _module_of(path: Path) -> ModuleType:
     """The module in a file, loaded once in a process.
 
     Raises:
-        MtlplugError: the file is not there, or has the name of another module.
+        MtlplugError: the file is not there, is broken, or has the name of another module.
     """
     if not path.is_file() or not path.stem.isidentifier():
         problem = "has a name that no module may have" if path.is_file() else "is no file"
@@ -129,9 +129,7 @@ def _module_of(path: Path) -> ModuleType:
     else:
         taken = getattr(module, "__file__", None) if module else str(path)
     if taken is None or not (Path(taken).exists() and Path(taken).samefile(path)):
-        raise MtlplugError(
-            f"-p {path} has the name of the module {taken or name}; rename the file"
-        )
+        raise MtlplugError(f"-p {path} has the name of the module {taken or name}; rename the file")
     if module is not None:
         return module
     spec = importlib.util.spec_from_file_location(name, path)
@@ -140,9 +138,12 @@ def _module_of(path: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except Exception as error:
         del sys.modules[name]
-        raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MtlplugError(
+            f"-p {path} cannot be loaded: {reason}; mend the file, or install what it needs"
+        ) from error
     return module
 
 

@@ -46,6 +46,12 @@ class Splits:
         return len(self.sizes)
 
 
+def row_counts(splits: Splits) -> Tensor:
+    """Rows of each feature, (B,), beside the rows: the device is not waited for."""
+    total = splits.starts_B.new_full((1,), len(splits.index_R))
+    return torch.diff(splits.starts_B, append=total)
+
+
 def split(values_R: Tensor, splits: Splits) -> tuple[Tensor, ...]:
     """The rows of each feature: B tensors of `sizes[b]` rows."""
     return torch.split(values_R, list(splits.sizes))

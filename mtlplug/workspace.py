@@ -57,15 +57,19 @@ class Workspace:
 
         return make_weighting(self.config.weighting, self.plugins.registry)
 
-    def builder(self) -> Builder:
-        """What makes and opens feature stores for this encoder."""
+    def builder(self, limit: int | None = None) -> Builder:
+        """What makes and opens feature stores for this encoder.
+
+        Args:
+            limit: the longest sequence it takes; None: its configuration is asked.
+        """
         from mtlplug.model.loading import position_limit
 
         return Builder(
             tokenizer=self.tokenizer,
             cache=self.config.cache,
             max_length=self.config.max_length,
-            limit=position_limit(self.config.model),
+            limit=position_limit(self.config.model) if limit is None else limit,
             max_rows=self.config.max_rows_per_task,
         )
 
@@ -83,7 +87,8 @@ def open_workspace(options: Mapping[str, Any]) -> Workspace:
     name, data = given.get("suite") or DEMO, given.get("data")
     if data is not None and not data.is_dir():
         raise MtlplugError(f"data folder {data} does not exist; check --data")
-    suite = load_suite(name, plugins.formats, data, changes=given.get("tasks", {}))
+    changes = given.get("tasks", {})
+    suite = load_suite(name, plugins.formats, data, registry=plugins.registry, changes=changes)
     defaults = Layer(f"suite '{suite.name}'", suite.defaults, of_suite=True)
     values, origins = merge([defaults, *layers])
     config = RunConfig(**values)

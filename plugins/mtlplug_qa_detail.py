@@ -63,23 +63,6 @@ class AnswerDetail(TaskFormat):
         return answer_texts(predictions, references, threshold_of(task))[row]
 
 
-def best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[list[float]]:
-    """The best of all spans of up to `longest` tokens, rows counted from 1."""
-    if not len(scores_C2):
-        return []
-    longest = min(longest, len(scores_C2))
-    ends = np.append(scores_C2[:, 1], np.full(longest - 1, -np.inf, scores_C2.dtype))
-    # Column k of row i: the span from token i to token i + k.
-    spans = scores_C2[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, longest)
-    # The n best spans start at the n tokens whose own best spans are highest.
-    starts = np.argsort(-spans.max(1), kind="stable")[:n_best]
-    flat = spans[starts].ravel()
-    best = np.argsort(-flat, kind="stable")[:n_best]
-    first = 1 + starts[best // longest]
-    columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
-    return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
-
-
 def threshold_of(task: Task) -> float:
     """By how much "no answer" must win."""
     return float(task.option("no_answer_threshold")) if task.facts["unanswerable"] else np.inf

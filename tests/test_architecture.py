@@ -24,7 +24,9 @@ LONGEST = 350
 CONTRACT = {
     "mtlplug.hookspecs",
     "mtlplug.ragged",
+    "mtlplug.rows",
     "mtlplug.schemes",
+    "mtlplug.spans",
     "mtlplug.formats",
     "mtlplug.heads",
     "mtlplug.scoring",
@@ -32,7 +34,7 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
-    {"mtlplug.plugin_sources"},
+    {"mtlplug.plugin_registry", "mtlplug.plugin_sources"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
@@ -48,11 +50,12 @@ ROOMS = (
     {"mtlplug.batching"},
     {"mtlplug.model"},
     {"mtlplug.workspace"},
-    {"mtlplug.listing"},
+    {"mtlplug.listing", "mtlplug.plugin_commands"},
     {"mtlplug.training"},
     {"mtlplug.inference"},
     {"mtlplug.results", "mtlplug.bench", "mtlplug.doctor"},
     {"mtlplug.study", "mtlplug.testing", "mtlplug.api"},
+    {"mtlplug.plugins"},
     {"mtlplug.cli"},
     {"mtlplug.run", "mtlplug.__main__"},
 )
@@ -74,6 +77,7 @@ PUBLIC = {
     "mtlplug.heads",
     "mtlplug.ragged",
     "mtlplug.schemes",
+    "mtlplug.spans",
     "mtlplug.scoring",
 }
 

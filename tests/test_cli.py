@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,46 @@ def test_inspect_counts_what_is_cut(suite: Path) -> None:
     assert "texts cut" not in whole
     assert "tokens (12)" not in cut
     assert cut.count("counted: 1 texts cut") == 4
+
+
+# ---- commands of plugins ----
+
+GREET = """
+import click
+
+import mtlplug
+
+
+@click.command()
+@click.argument("name")
+def greet(name):
+    click.echo(f"hello {name}")
+
+
+@mtlplug.hookimpl
+def mtlplug_commands():
+    return {"greet": greet, NAME: greet}
+"""
+
+
+def test_mtlplug_commands_of_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mtlplug greet` runs it; ours do not look for plugins, and none may take their names."""
+
+    def given(name: str) -> None:
+        plugin = tmp_path / f"brings_{name.replace(' ', '_')}.py"
+        plugin.write_text(GREET.replace("NAME", repr(name)))
+        monkeypatch.setenv("MTLPLUG_GIVEN_PLUGINS", json.dumps([str(plugin)]))
+
+    given("wave")
+    assert command("greet", "you").stdout == "hello you\n"
+    unknown = command("great", "you")
+    assert unknown.exit_code == 2
+    assert "No such command 'great'" in unknown.stderr
+    given("run")
+    refused = command("greet", "you")
+    assert refused.exit_code == 2
+    assert "command 'run' of plugin" in refused.stderr
+    assert "has the name of one that comes with mtlplug" in refused.stderr
+    given("a b")
+    assert "command 'a b' has no plain name" in command("greet", "you").stderr
+    assert command("run", "--help").exit_code == 0  # which loads no plugin

@@ -33,7 +33,7 @@ class FakeDistribution(Distribution):
         return Path(path)
 
 
-def make_format(code: str) -> TaskFormat:
+def make_format(code: str, borrows: tuple[str, ...] = ()) -> TaskFormat:
     """A format of this code that does nothing."""
 
     class Empty(TaskFormat):
@@ -55,7 +55,7 @@ def make_format(code: str) -> TaskFormat:
         def metrics(self, task: Any, predictions: Any, references: Any) -> Any:
             return {}
 
-    Empty.code = code
+    Empty.code, Empty.borrows = code, borrows
     return Empty()
 
 
@@ -113,12 +113,14 @@ def test_mtlplug_executors_of_plugins_are_known_by_name(monkeypatch: pytest.Monk
     with pytest.raises(MtlplugError, match="unknown executor 'cloud'; known: local, queue, ray"):
         make_executor("cloud", resources, found)
     twice = plugin(monkeypatch, "two", "x", mtlplug_executors=brought("queue", print))
-    with pytest.raises(MtlplugError, match="executor 'queue' comes from both .*one 1.5 and .*two"):
+    with pytest.raises(
+        MtlplugError, match=r"executor 'queue' comes from both .*one 1\.5 and .*two"
+    ):
         load_plugins([point, twice])
     nothing = plugin(monkeypatch, "three", "x", mtlplug_executors=brought("empty", None))
     assert "executor 'empty' cannot be called" in str(load_plugins([nothing]).plugins[0].error)
     ours = plugin(monkeypatch, "four", "x", mtlplug_executors=brought("local", print))
-    with pytest.raises(MtlplugError, match="executor 'local' of .*four 1.5 has the name of one"):
+    with pytest.raises(MtlplugError, match=r"executor 'local' of .*four 1\.5 has the name of one"):
         make_executor("local", resources, load_plugins([ours]))
 
 
@@ -142,6 +144,10 @@ def test_a_broken_plugin_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> N
         ({"mtlplug_task_formats": bring("not a format")}, "returned str, not a TaskFormat"),
         ({"mtlplug_task_formats": bring(make_format(""))}, "has no 'code'"),
         ({"mtlplug_task_formats": bring(make_format("A+B"))}, "no plain name"),
+        (
+            {"mtlplug_task_formats": bring(make_format("A", borrows=("pooler",)))},
+            "unknown parameter for a head to borrow 'pooler'; known: input_embeddings",
+        ),
         ({"mtlplug_no_such_hook": mtlplug.hookimpl(lambda: None)}, "mtlplug_no_such_hook"),
     ],
 )

@@ -95,9 +95,10 @@ def _open(
     from mtlplug.data.suites import load_suite
     from mtlplug.plugin_manager import load_plugins
 
-    formats = dict(load_plugins().formats)
+    plugins = load_plugins()
+    formats = dict(plugins.formats)
     folder = downloads.expanduser() if downloads is not None else None
-    return load_suite(name, formats, data, folder), formats
+    return load_suite(name, formats, data, folder, plugins.registry), formats
 
 
 def _fetched(console: Console, task: Task) -> bool:

@@ -48,9 +48,10 @@ was named, also those of the extended suite; only `demo` brings its own data, wh
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ from mtlplug.data.tables import check_name, check_table
 from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
 from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
+from mtlplug.plugin_registry import Registry
 
 DEMO = "demo"
 
@@ -134,9 +136,10 @@ def load_suite(
     formats: Mapping[str, TaskFormat],
     data_dir: Path | None = None,
     downloads: Path | None = None,
+    registry: Registry | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Suite:
-    """Load a suite: `demo`, one that comes with mtlplug, or any TOML file.
+    """Load a suite: `demo`, one that comes with mtlplug or a plugin, or any TOML file.
 
     Args:
         name_or_path: name of a suite, or path of a file.
@@ -144,13 +147,17 @@ def load_suite(
         data_dir: folder that relative paths start from; the file's own where None. The demo
             suite brings its own data.
         downloads: folder of files that were fetched from a url; the usual one where None.
+        registry: what plugins bring.
         changes: tables laid over those of tasks, by name.
 
     Raises:
         MtlplugError: there is no such suite, or it says something that is unknown or wrong.
     """
-    path = _find(name_or_path)
-    table = layered(path, _parsed, _extended)
+    ours = dict.fromkeys([DEMO, *known_suites()])
+    brought = registry.of("suite", ours) if registry else {}
+    find = partial(_find, plugins={name: Path(brought[name]) for name in brought.keys() - ours})
+    path = find(name_or_path)
+    table = layered(path, _parsed, partial(_extended, find=find))
     base = path.parent if data_dir is None or name_or_path == DEMO else data_dir.expanduser()
     if not base.is_dir():
         raise MtlplugError(f"data folder {base} does not exist; give another with --data")
@@ -195,27 +202,31 @@ def _builtin() -> Path:
     return Path(mtlplug.suites.__path__[0])
 
 
-def _find(name: str) -> Path:
+def _find(name: str, plugins: Mapping[str, Path]) -> Path:
     if name == DEMO:
         from mtlplug.demo.generate import demo_suite_path
 
         return demo_suite_path()
     if name in known_suites():
         return _builtin() / f"{name}.toml"
+    if name in plugins:
+        return plugins[name]
     path = local_path(name, "suite")
     if path.is_file():
         return path
     if path.suffix == ".toml" or len(path.parts) > 1:
         raise MtlplugError(f"suite file {path} does not exist; give a TOML file with --suite")
-    raise MtlplugError(f"{unknown('suite', name, [DEMO, *known_suites()])}, or a TOML file")
+    raise MtlplugError(
+        f"{unknown('suite', name, [DEMO, *known_suites(), *plugins])}, or a TOML file"
+    )
 
 
-def _extended(name: str, path: Path) -> Path:
+def _extended(name: str, path: Path, find: Callable[[str], Path]) -> Path:
     """The file of the suite that `path` extends; relative paths start from the latter's folder."""
     if name == DEMO:
-        return _find(name)
+        return find(name)
     beside = path.parent / local_path(name, f"{path}: extends")
-    return beside if name not in known_suites() and beside.is_file() else _find(name)
+    return beside if name not in known_suites() and beside.is_file() else find(name)
 
 
 def _parsed(path: Path, name: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Shapes: T tokens, D hidden width, R rows of one head, B features of one task.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
-from mtlplug.model.weighting import Unweighted
-from mtlplug.ragged import Splits
+from mtlplug.ragged import Splits, row_counts
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class MultiTaskModel(nn.Module):
         formats: the format of each task.
         read_counts: for each task the number of rows some feature of it reads; a head without
             rows in a micro-batch runs on that many rows of zeros, where it must run.
-        weighting: gives each feature the loss that counts; by default its own.
+        weighting: gives each feature the loss that counts (`mtlplug.model.weighting`); None: the
+            format's.
 
     Attributes:
         run_absent_heads: run heads without rows too; otherwise they only get a gradient of zero.
@@ -73,7 +74,7 @@ class MultiTaskModel(nn.Module):
         for part in self.heads.modules():
             if isinstance(part, StockHead):
                 part.suit(encoder.model.config)
-        self.weighting = weighting or Unweighted()
+        self.weighting = weighting
         # In dicts torch does not look for them: they stay the encoder's alone.
         self._borrowed = tuple(encoder.lent(each.borrows) for each in formats)
 
@@ -92,20 +93,24 @@ class MultiTaskModel(nn.Module):
         every head runs.
         """
         hidden_TD = self.encoder(batch.stream)
-        loss = hidden_TD.new_zeros((), dtype=torch.float32)
+        loss = self._no_loss(batch, hidden_TD)
         losses: dict[int, Tensor] = {}
         scores: dict[int, Any] = {}
+        hidden = batch.rows.of_tokens(hidden_TD)
         for number, head in enumerate(self.heads):
             rows = batch.tasks.get(number)
             if rows is None:
-                loss = loss + self._absent(number, hidden_TD)
+                if self.run_absent_heads:
+                    loss = loss + self._absent(number, hidden_TD)
                 continue
-            found = head(hidden_TD[rows.reads_R], rows.splits, **self._borrowed[number])
+            found = head(hidden[number], rows.splits, **self._borrowed[number])
             scores[number] = tree_map(_float, found)
             losses[number] = self._losses(number, scores[number], rows)
-        # After all heads, so that its gradient comes first on every rank.
-        for number, losses_B in self._weighted(losses, batch).items():
-            loss = loss + (losses_B * batch.tasks[number].weights_B).sum()
+            if not self.weighting:
+                loss = loss + (losses[number] * rows.weights_B).sum()
+        if self.weighting:
+            # After all heads, so that its gradient comes first on every rank.
+            loss = loss + self._weighted(self.weighting, losses, batch)
         return Output(
             loss,
             {number: each.detach() for number, each in losses.items()},
@@ -122,24 +127,45 @@ class MultiTaskModel(nn.Module):
             )
         return losses_B.float()
 
-    def _weighted(self, losses: dict[int, Tensor], batch: MicroBatch) -> dict[int, Tensor]:
-        """The losses that count: the weighting's, as many as there were."""
-        splits = {number: batch.tasks[number].splits for number in losses}
-        weighted: dict[int, Tensor] = self.weighting(dict(losses), splits)
-        wrong = [n for n in losses if n not in weighted or weighted[n].shape != losses[n].shape]
-        if wrong:
+    def _weighted(
+        self, weighting: nn.Module, losses: Mapping[int, Tensor], batch: MicroBatch
+    ) -> Tensor:
+        """What the losses add up to once they are weighted, 0-dimensional."""
+        rows = [batch.tasks[number] for number in losses]
+        losses_B = torch.cat([*losses.values()])
+        # One tensor, whatever the tasks: ZeRO-3 counts what a gradient passes on its way.
+        weighted_B: Tensor = weighting(
+            losses_B,
+            torch.cat(
+                [
+                    each.splits.starts_B.new_full((len(each.splits),), n)
+                    for n, each in zip(losses, rows, strict=True)
+                ]
+            ),
+            torch.cat([row_counts(each.splits) for each in rows]),
+        )
+        if weighted_B.shape != losses_B.shape:
             raise MtlplugError(
-                f"the loss weighting {type(self.weighting).__name__} gives no loss for each feature "
-                f"of task '{self.tasks[wrong[0]].name}'; it should give as many as it gets"
+                f"loss weighting {type(weighting).__name__} returned losses of shape "
+                f"{tuple(weighted_B.shape)} for {len(losses_B)} features; it should be one each"
             )
-        return {number: weighted[number] for number in losses}
+        weights_B = torch.cat([each.weights_B for each in rows])
+        return (weighted_B.float() * weights_B).sum()
+
+    def _no_loss(self, batch: MicroBatch, hidden_TD: Tensor) -> Tensor:
+        """A zero; where absent heads do not run it gives all of their parameters a gradient of
+        zero: one node, as of hundreds of tasks a micro-batch may lack most.
+        """
+        zero = hidden_TD.new_zeros((), dtype=torch.float32)
+        if self.run_absent_heads:
+            return zero
+        absent = [head for number, head in enumerate(self.heads) if number not in batch.tasks]
+        parameters = itertools.chain.from_iterable(head.parameters() for head in absent)
+        given: Tensor = _NoLoss.apply(zero, *parameters)  # type: ignore[no-untyped-call]
+        return given
 
     def _absent(self, number: int, hidden_TD: Tensor) -> Tensor:
         """An exact zero that still gives every parameter of the head a gradient of zero."""
-        if not self.run_absent_heads:
-            zero = hidden_TD.new_zeros((), dtype=torch.float32)
-            given: Tensor = _NoLoss.apply(zero, *self.heads[number].parameters())  # type: ignore[no-untyped-call]
-            return given
         count = self.read_counts[number]
         # ZeRO-3 counts the modules that a gradient passes through, so one must pass here too.
         rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)

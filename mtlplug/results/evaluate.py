@@ -210,10 +210,12 @@ def _with_sources(
 ) -> Task:
     """The task with the places of its rows, which `run.json` does not hold."""
     where = Path(options["data"]) if options.get("data") else None
+    plugins = load_plugins()
     loaded = load_suite(
         suite or options["suite"],
-        load_plugins().formats,
+        plugins.formats,
         data or where,
+        registry=plugins.registry,
         changes=options.get("tasks") if suite is None else None,
     )
     if task.name not in loaded.tasks:

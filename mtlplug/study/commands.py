@@ -17,6 +17,7 @@ from mtlplug.options import (
     study_options,
     worker_options,
 )
+from mtlplug.study.worker import import_all
 
 
 @click.group(context_settings=CONTEXT)
@@ -43,10 +44,11 @@ def _apart(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 @shown_errors
 def finetune(encoder: Path, task: str, **options: Any) -> None:
     """Finetune an encoder on one task: learning rates, then seeds; mean and deviation."""
+    runs, given = _apart(options)
+    given |= {"targets": task, "fork": import_all()}
     from mtlplug.study.command import finetune as run_finetuning
 
-    runs, given = _apart(options)
-    sys.exit(run_finetuning(runs, given | {"targets": task}, encoder))
+    sys.exit(run_finetuning(runs, given, encoder))
 
 
 @study.command("plan", context_settings=CONTEXT)
@@ -69,10 +71,11 @@ def run_all(launcher: str | None, **options: Any) -> None:
 
     Killed at any moment and started again, it goes on. Several may run on one folder.
     """
+    runs, given = _apart(options)
+    given |= {"launcher": shlex.split(launcher or ""), "fork": import_all()}
     from mtlplug.study.command import run_study
 
-    runs, given = _apart(options)
-    sys.exit(run_study(runs, given | {"launcher": shlex.split(launcher or "")}))
+    sys.exit(run_study(runs, given))
 
 
 @study.command("status", context_settings=CONTEXT)

@@ -157,8 +157,11 @@ class Plan:
         )
 
     def _epoch_cost(self, config: RunConfig, data: Sequence[TaskData]) -> float:
+        """Tokens of the first epoch of all tasks, as the mix draws from them."""
+        workspace = replace(self.workspace, config=config)
+        _ = workspace.weighting  # what is wrong with it is said now, not by every cell
         sizes = {each.task.name: len(each.stores[TRAIN]) for each in data}
-        drawn = replace(self.workspace, config=config).mix(sizes, 0)
+        drawn = workspace.mix(sizes, 0)
         return sum(
             epoch_cost(each, self.pair_cost, count / max(1, len(each.stores[TRAIN])))
             for each, count in zip(data, drawn, strict=True)

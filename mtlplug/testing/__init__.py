@@ -8,10 +8,16 @@
         task = {"labels": ["no", "yes"], "options": {"stride": 8}}    # as in a suite; may be empty
         rows = [{"text": "a film to remember", "label": "yes"}, ...]
 
-pytest collects the tests that the class inherits; `mtlplug plugins check` runs the same ones.
+What else it can be given is in `mtlplug.testing.base.Contract`. pytest collects the tests that the
+class inherits; `mtlplug plugins check` runs the same ones.
 """
 
-from mtlplug.testing.contract import FormatContract
 from mtlplug.testing.failures import ContractError
+from mtlplug.testing.feature_tests import FeatureTests
+from mtlplug.testing.score_tests import ScoreTests
 
 __all__ = ["ContractError", "FormatContract"]
+
+
+class FormatContract(FeatureTests, ScoreTests):
+    """What a test class inherits; `mtlplug.testing.base.Contract` says what it can be given."""

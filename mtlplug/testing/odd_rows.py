@@ -24,7 +24,7 @@ UNICODE = (
     "\ufeff\u00a0\u3000",
     "x\x00\x07y",
 )
-WRONG = (None, True, 7, -3.5, "?", [], {}, [None])
+WRONG: tuple[Any, ...] = (None, True, 7, -3.5, "?", [], {}, [None])
 ROWS = 3
 """Rows that are spoilt, the first ones: every value of them, one at a time."""
 
@@ -61,7 +61,9 @@ def _spoilt(
         if texts_only and isinstance(before, list):
             yield {**row, column: []}, f"column '{column}' holds []"
     if texts_only:
-        nothing = {key: type(value)() for key, value in row.items() if isinstance(value, str | list)}
+        nothing = {
+            key: type(value)() for key, value in row.items() if isinstance(value, str | list)
+        }
         yield {**row, **nothing}, "all texts and lists are empty"
 
 

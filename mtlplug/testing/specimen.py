@@ -174,9 +174,7 @@ def packed(data: TaskData, numbers: Sequence[int] | None = None) -> MicroBatch:
     return packer.pack(Members(np.zeros_like(features_B), features_B), len(features_B))
 
 
-def outcome(
-    model: MultiTaskModel, data: TaskData, numbers: Sequence[int] | None = None
-) -> Outcome:
+def outcome(model: MultiTaskModel, data: TaskData, numbers: Sequence[int] | None = None) -> Outcome:
     """Losses and predictions of features packed together, in the order of their numbers."""
     batch = packed(data, numbers)
     with torch.no_grad():

@@ -224,7 +224,7 @@ def parameter_groups(model: MultiTaskModel, weight_decay: float) -> list[dict[st
     Parameters of the loss weighting, where it has any, are a last group without decay, and
     `rate_factor` is what their learning rate is multiplied by.
     """
-    own = list(model.weighting.parameters())
+    own = list(model.weighting.parameters()) if model.weighting else []
     rest = [each for each in model.parameters() if all(each is not other for other in own)]
     groups = [{"params": rest, "weight_decay": weight_decay}]
     if weight_decay:

@@ -4,6 +4,8 @@ lock            held while a run is at work here
 run.json        everything resolved: options, tasks, labels, versions, DeepSpeed configuration
 metrics.jsonl   one line per logged step and per evaluation
 ranks/          what each rank is at, while there are several
+told.json       up to which line plugins were told before, in a run that goes on
+trackers/       what trackers (--log-to) keep
 checkpoints/    what a resumed run goes on from, and the weights of the best epoch so far
 encoder/        the result; opens with AutoModel.from_pretrained
 heads/          one safetensors file per task
@@ -18,7 +20,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from mtlplug.errors import MtlplugError
 CONTENTS = (
     *("report.json", "encoder", "heads", "checkpoints", "ranks", "metrics.jsonl", "run.json"),
     *("encoder.tmp", "encoder.old", "heads.tmp", "heads.old", "run.json.tmp", "report.json.tmp"),
+    *("trackers", "told.json", "told.json.tmp"),
 )
 """All that a run writes beside its lock; nothing else in its folder is ever removed."""
 
@@ -181,10 +184,23 @@ class RunFolder:
                 "the newest checkpoint"
             ) from error
 
-    def log(self, line: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
+    def log(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """Append a line to metrics.jsonl; returns it as it was written."""
+        written: dict[str, Any] = _finite(line)
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(line), ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json.dumps(written, ensure_ascii=False, allow_nan=False) + "\n")
+        return written
+
+    def last_line(self) -> dict[str, Any] | None:
+        """The last whole line of metrics.jsonl; None where there is none."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        for line in reversed(lines):
+            with suppress(ValueError):  # the disk was full, or the machine went down
+                found = json.loads(line)
+                if isinstance(found, dict) and {"event", "step"} <= found.keys():
+                    return found
+        return None
 
     def log_size(self) -> int:
         """Bytes of metrics.jsonl, all of them on the disk."""
@@ -204,6 +220,7 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Remove what only an unfinished run needs."""
         self._remove("checkpoints", "ranks", "encoder.old", "heads.old", "run.json.tmp", "lock")
+        self._remove("told.json", "told.json.tmp")
 
     def _remove(self, *names: str) -> None:
         for name in names:

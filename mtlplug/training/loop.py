@@ -19,6 +19,7 @@ from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.guard import Guard
 from mtlplug.training.meter import Meter
+from mtlplug.training.observers import Observers
 from mtlplug.training.progress import Display
 from mtlplug.training.ranks import BUSY, COMPUTING, LOADING, WAITING, Ranks
 from mtlplug.training.signals import Signals
@@ -92,6 +93,7 @@ class Training:
     loader: Loader
     evaluate: Evaluator
     folder: RunFolder
+    observers: Observers
     checkpoints: Checkpoints
     display: Display
     progress: Progress
@@ -126,7 +128,7 @@ class Training:
                 ) from error
             self.display.resume(self.progress.epoch, self.done, found.refused)
         if self.world.main:
-            self.folder.rewind_log(found.progress["log"] if found else 0)
+            self.observers.rewind(found.progress["log"] if found else 0)
 
     def _restore(self, found: Found) -> None:
         self.engine.restore(found)
@@ -160,7 +162,7 @@ class Training:
         if not self.progress.untrained:
             scores = self.progress.untrained = self._evaluate()
             self.progress.lowest = {task: score["loss"] for task, score in scores.items()}
-            self._log(epoch=-1, event="untrained", scores=self.progress.untrained)
+            self._log(epoch=-1, event="untrained", step=0, scores=self.progress.untrained)
         while self.progress.epoch < self.config.max_epochs and not self.progress.stopping.stop:
             self._train_epoch()
             self._end_epoch(self._evaluate())
@@ -260,7 +262,9 @@ class Training:
         if epoch == 0:
             progress.first = scores
         better = progress.stopping.update(epoch, loss)
-        self._log(epoch=epoch, event="validation", mean_loss=loss, best=better, scores=scores)
+        line = {"mean_loss": loss, "best": better, "scores": scores}
+        if self._log(epoch=epoch, event="validation", step=self.done, **line):
+            self.observers.epoch_end(epoch + 1, scores)
         for task in exploded(scores, progress):
             self.display.tell(
                 f"the validation loss of task '{task}' is {scores[task]['loss']:.4g} after epoch "
@@ -298,9 +302,9 @@ class Training:
                 self._save()
             self._stop()
 
-    def _log(self, **line: Any) -> None:
-        if self.world.main:
-            self.folder.log(line)
+    def _log(self, **line: Any) -> bool:
+        """Write a line, and tell plugins of it; whether they hear of it for the first time."""
+        return self.world.main and self.observers.log(self.folder.log(line))
 
 
 def exploded(scores: Scores, progress: Progress) -> list[str]:

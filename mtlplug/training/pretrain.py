@@ -40,9 +40,11 @@ from mtlplug.training.memory import (
     give_back_memory,
     largest_micro_batch,
 )
+from mtlplug.training.observers import Observers
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
+from mtlplug.training.trackers import trackers_of
 from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World
 
@@ -66,6 +68,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     workspace = open_workspace(options)
     config = workspace.config
     tasks = workspace.suite.select(config.groups)
+    trackers = trackers_of(config.log_to)
     folder = RunFolder(config.output)
     folder.check_place()
     prepare_extensions(config.cache)
@@ -75,7 +78,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
-    data = build_data(workspace, tasks, console)
+    data = build_data(workspace, tasks, console, encoder.max_length)
     run = describe(workspace, data, deepspeed_config, world)
     if not config.overwrite:
         folder.check(run)
@@ -87,13 +90,23 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     if not config.ignore_memory:
         memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
         check_memory(memory, config, world)
-    training = prepare_training(workspace, data, encoder, deepspeed_config, world, folder, console)
+    observers = Observers(workspace.plugins.manager, trackers, folder, active=world.main)
+    training = prepare_training(
+        workspace, data, encoder, deepspeed_config, world, folder, observers, console
+    )
     training.only_scores = only_scores
+    report = None
     with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
         training.resume()
-        with training.display:
-            training.run()
-        return finish(training, workspace, data, console)
+        if problem := world.broadcast(observers.start(run, training.done)):
+            raise MtlplugError(problem)
+        try:
+            with training.display:
+                training.run()
+            report = finish(training, workspace, data, console)
+            return report
+        finally:
+            observers.end(report)
 
 
 def foretell_memory(
@@ -121,11 +134,20 @@ def foretell_memory(
     return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
-def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
-    """The stored features of all tasks, made where they are missing."""
+def build_data(
+    workspace: Workspace, tasks: Sequence[Task], console: Console, limit: int | None = None
+) -> list[TaskData]:
+    """The stored features of all tasks, made where they are missing.
+
+    Args:
+        workspace: plugins, suite, options.
+        tasks: of the suite.
+        console: shows the reading.
+        limit: the longest sequence the encoder takes, where it is known.
+    """
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
     with BuildDisplay(console, len(jobs)) as reading:
-        return build_all(workspace.builder(), jobs, [TRAIN, VALID], reading.tell)
+        return build_all(workspace.builder(limit), jobs, [TRAIN, VALID], reading.tell)
 
 
 def prepare_training(
@@ -135,6 +157,7 @@ def prepare_training(
     deepspeed_config: Mapping[str, Any],
     world: World,
     folder: RunFolder,
+    observers: Observers,
     console: Console,
 ) -> Training:
     """Model, engine, mix and evaluation."""
@@ -152,6 +175,7 @@ def prepare_training(
             data, VALID, config.max_tokens, world, engine.in_step, loader.packer.pair_cost
         ),
         folder=folder,
+        observers=observers,
         checkpoints=Checkpoints(folder.checkpoints, world, config.keep_checkpoints),
         display=Display(console, pool.steps_per_epoch * config.max_epochs),
         progress=Progress(EarlyStopping(config.patience)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtlplug.batching.mixing import Members, Pool
@@ -49,11 +50,12 @@ def sizes_of(members: Members) -> list[list[int]]:
     return [TASKS[task][feature] for task, feature in places]
 
 
-def test_cost_without_padding(stores: list[FeatureStore]) -> None:
+def test_cost_without_padding(stores: list[FeatureStore], pool: Pool) -> None:
     """Tokens and pairs of all sequences, each by itself."""
     flat = [size for task in TASKS for sizes in task for size in sizes]
     expected = sum(flat) + 0.5 * sum(size**2 for size in flat)
-    assert Lengths(stores, MOST).cost(0.5) == expected
+    everything = pool.members(np.arange(len(pool)))
+    assert Lengths(stores, MOST).cost(everything, 0.5) == expected
 
 
 @pytest.mark.parametrize("way", PADDED)
@@ -92,3 +94,12 @@ def test_one_task_per_batch(stores: list[FeatureStore], pool: Pool) -> None:
     for shape in Lengths(stores, MOST).shapes("one_task", pool):
         assert len(set(shape.members.tasks_B.tolist())) == 1
         assert shape.length == max(max(sizes) for sizes in sizes_of(shape.members))
+
+
+@pytest.mark.parametrize("way", PADDED)
+def test_every_way_draws_what_the_mix_says(stores: list[FeatureStore], way: str) -> None:
+    """An epoch of another mix is the same features in every way of padding."""
+    pool = Pool([len(store) for store in stores], BATCH, seed=1, draws=lambda epoch: [2, 5])
+    shapes = Lengths(stores, MOST).shapes(way, pool)
+    drawn = np.concatenate([shape.members.tasks_B for shape in shapes])
+    assert np.bincount(drawn).tolist() == [2, 5]

@@ -14,6 +14,7 @@ from mtlplug.data.sources import Source
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
+from mtlplug.plugin_registry import Registry
 
 TASKS = """
 [tasks.one]
@@ -126,3 +127,25 @@ def test_demo_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mtlplug.demo.generate", generator)
     suite = load_suite("demo", FORMATS, Path("/elsewhere"))
     assert suite.tasks["one"].sources["train"].path == tmp_path / "one.conll"
+
+
+def test_mtlplug_suites_of_a_plugin(tmp_path: Path) -> None:
+    """A plugin's suite is known by name; its data lie beside its file, and others may extend it."""
+    (tmp_path / "birds").mkdir()
+    table = '[tasks.songs]\nformat = "C"\ntrain = "songs.tsv"\nvalid = "songs.tsv"\n'
+    (tmp_path / "birds" / "birds.toml").write_text(table)
+    (tmp_path / "mine.toml").write_text('extends = "birds"\n')
+    registry = Registry()
+    registry.add("plugin 'x' of one 1.5", {"suite": {"birds": tmp_path / "birds/birds.toml"}}, "")
+    suite = load_suite("birds", FORMATS, registry=registry)
+    assert suite.tasks["songs"].sources["train"].path == tmp_path / "birds" / "songs.tsv"
+    assert list(load_suite(str(tmp_path / "mine.toml"), FORMATS, registry=registry).tasks) == [
+        "songs"
+    ]
+    with pytest.raises(MtlplugError, match="unknown suite 'bird'; known: birds, collection, demo"):
+        load_suite("bird", FORMATS, registry=registry)
+    registry.add("plugin 'y' of two 1.5", {"suite": {"demo": tmp_path / "birds/birds.toml"}}, "")
+    with pytest.raises(MtlplugError, match=r"suite 'demo' of plugin 'y' of two 1\.5 has the name"):
+        load_suite("birds", FORMATS, registry=registry)
+    with pytest.raises(MtlplugError, match=r"'birds' comes from both .*one 1\.5 and .*three 2; no"):
+        registry.add("plugin 'z' of three 2", {"suite": {"birds": tmp_path}}, "no")

@@ -54,7 +54,11 @@ class TestQuestionAnswering(FormatContract):
             ("where to ?", "at noon the coach went on to the coast", "to the coast", 26),
         ]
     ] + [
-        {"question": "when ?", "context": "nobody knows", "answers": {"text": [], "answer_start": []}}
+        {
+            "question": "when ?",
+            "context": "nobody knows",
+            "answers": {"text": [], "answer_start": []},
+        }
     ]
     uncounted = [
         {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from mtlplug.errors import MtlplugError
 from mtlplug.study.opening import Study, open_study
 from mtlplug.study.plan import Plan
 from mtlplug.study.results import BASELINE
@@ -60,11 +61,32 @@ def test_what_decides_all_results_renames_all_cells(study: Study, what: str) -> 
     assert not set(names(CHANGES[what](study.plan))) & set(names(study.plan))
 
 
-def test_other_pre_finetuning_renames_what_follows_from_it(study: Study) -> None:
+@pytest.mark.parametrize(
+    "option", [{"max_epochs": 2}, {"mix": "capped:6"}, {"weighting": "uncertainty"}]
+)
+def test_other_pre_finetuning_renames_what_follows_from_it(
+    study: Study, option: dict[str, Any]
+) -> None:
     """The baseline's cells stay."""
-    settings = replace(study.plan.settings, pretrain={"max_epochs": 2})
+    settings = replace(study.plan.settings, pretrain=option)
     kept = set(names(replace(study.plan, settings=settings))) & set(names(study.plan))
     assert kept == {cell.name for cell in study.plan.sweep_cells() if cell.column == BASELINE}
+
+
+def test_a_mix_decides_what_a_cell_costs(study: Study) -> None:
+    """A quarter of the features costs about a quarter, validation apart; wrong ones are refused."""
+
+    def cost(mix: str, weighting: str = "none") -> float:
+        options = {"mix": mix, "weighting": weighting}
+        plan = replace(study.plan, settings=replace(study.plan.settings, pretrain=options))
+        return plan.pretrain_cells()[0].cost
+
+    validation = (cost("capped:6") * 4 - cost("proportional")) / 3
+    assert 0 < validation < cost("capped:6") < cost("capped:12") < cost("proportional")
+    with pytest.raises(MtlplugError, match="unknown mix 'cap'"):
+        cost("cap:6")
+    with pytest.raises(MtlplugError, match="unknown loss weighting 'kendall'"):
+        cost("uniform", "kendall")
 
 
 def test_other_data_rename_their_cells(study: Study, tmp_path: Path) -> None:

@@ -143,6 +143,22 @@ def test_a_run_that_is_asked_to_stop(
     assert same(folder, unbroken)
 
 
+def test_a_mix_and_learned_weights_go_on(suite: Path, tmp_path: Path) -> None:
+    """In the middle of an epoch, to the last bit; both decide what a run is."""
+    options = ("--mix", "temperature:2", "--weighting", "uncertainty", "--weight-decay", "0.01")
+    folder, expected = tmp_path / "run", tmp_path / "unbroken"
+    assert run(suite, expected, *options).exit_code == 0
+    with pytest.MonkeyPatch.context() as patched:
+        at(patched, Engine, "update", 13, kill)
+        run(suite, folder, *options, *ALWAYS)
+    refused = run(suite, folder, "--mix", "uniform")
+    assert refused.exit_code == 2
+    assert "mix: 'temperature:2' there, 'uniform' now; weighting: 'uncertainty'" in refused.stderr
+    result = run(suite, folder, *options)
+    assert "resuming after step 12, in epoch 2" in result.stdout
+    assert same(folder, expected)
+
+
 def test_two_runs_at_once_in_one_folder(suite: Path, tmp_path: Path) -> None:
     """The second is refused and changes nothing; when the first is gone, it goes on."""
     folder = tmp_path / "run"
