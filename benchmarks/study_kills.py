@@ -1,8 +1,9 @@
 """Kills a study at random moments and starts it again until it is through; compares the results.
 
-Each time the driver, one of its workers, or both get SIGKILL. In the end every score, loss and
-chosen rate must be that of a study that ran through undisturbed, and no cell may have come to its
-end twice: a result, once written, is never written again.
+Each time the driver, one of its workers, or both get SIGKILL; a driver whose worker died works on
+until its turn comes. In the end every score, loss, chosen rate and learning curve must be that of
+a study that ran through undisturbed, and so must every table but that of costs, which holds times.
+No cell may have come to its end twice: a result, once written, is never written again.
 
 Usage: python benchmarks/study_kills.py --kills 20 --output FILE -- [arguments of mtlplug study run]
 """
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,18 @@ import click
 
 VICTIMS = ("driver", "worker", "both")
 
+LOCKS = Path("/proc/locks")
+
 
 @click.command()
 @click.option("--kills", default=20, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of moments and victims.")
-@click.option("--longest", default=40.0, show_default=True, help="Seconds between two kills.")
+@click.option(
+    "--longest",
+    default=20.0,
+    show_default=True,
+    help="Seconds before a kill, from a study's start or its first cell.",
+)
 @click.option("--reference", type=click.Path(path_type=Path), help="A finished, undisturbed study.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write what happened as JSON.")
 @click.argument("arguments", nargs=-1)
@@ -41,43 +51,86 @@ def main(
     arguments: tuple[str, ...],
 ) -> None:
     """Kill, restart, compare."""
-    draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
         folder, log = Path(place) / "killed", Path(place) / "log"
         if reference is None:
             reference = Path(place) / "undisturbed"
             if code := study(arguments, reference, log).wait():
                 sys.exit(f"the undisturbed study ended with {code}: {log.read_text()[-2000:]}")
-        done: list[dict[str, Any]] = []
-        stamps: dict[str, int] = {}
-        for _ in range(kills):
-            driver = study(arguments, folder, log)
-            time.sleep(draw.uniform(1.0, longest))
-            ended = driver.poll() is not None
-            victim = draw.choice(VICTIMS)
-            killed = [] if ended else kill(driver, victim, draw)
-            driver.wait()
-            time.sleep(1.0)
-            again = rewritten(folder, stamps)
-            done.append({"victim": victim, "killed": len(killed), "rewritten": again})
-            print(f"{victim}: {len(killed)} killed, {len(stamps)} cells done", flush=True)
+        watch = Watch(folder)
+        done = kill_often(arguments, folder, log, kills, longest, random.Random(seed), watch)
         code = study(arguments, folder, log).wait()
-        again = rewritten(folder, stamps)
-        equal = results(folder) == results(reference)
+        watch.look()
+        scores_equal = results(folder) == results(reference)
+        compared, differing = compare_tables(folder, reference)
     result = {
-        "command": "python benchmarks/study_kills.py --kills N --output FILE -- ARGUMENTS",
-        "arguments": list(arguments),
-        "kills": sum(bool(each["killed"]) for each in done),
-        "by_victim": {v: sum(d["victim"] == v and d["killed"] > 0 for d in done) for v in VICTIMS},
+        "command": " ".join(
+            (
+                f"python benchmarks/study_kills.py --kills {kills} --longest {longest:g}",
+                f"--seed {seed} --output FILE --",
+                *arguments,
+            )
+        ),
+        "kills": len(done),
+        "by_victim": dict(Counter(each["victim"] for each in done)),
+        "in_the_middle_of_cells": sum(each["at_work"] > 0 for each in done),
+        "cells_done_at_each_kill": [each["cells"] for each in done],
         "exit_code": code,
-        "cells": len(stamps),
-        "cells_ended_twice": sum(len(each["rewritten"]) for each in done) + len(again),
-        "results_equal": equal,
+        "cells": len(watch.written),
+        "cells_ended_twice": len(watch.again),
+        "scores_losses_rates_curves_equal": scores_equal,
+        "table_files_compared": compared,
+        "table_files_that_differ": differing,
     }
     print(json.dumps(result, indent=1))
     if output:
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if equal and not result["cells_ended_twice"] and code == 0 else 1)
+    through = code == 0 and len(done) == kills
+    sys.exit(0 if through and scores_equal and not differing and not watch.again else 1)
+
+
+def kill_often(
+    arguments: tuple[str, ...],
+    folder: Path,
+    log: Path,
+    kills: int,
+    longest: float,
+    draw: random.Random,
+    watch: Watch,
+) -> list[dict[str, Any]]:
+    """Start, kill, and start again, so many times, or until the study is through.
+
+    Starting takes many seconds in which no cell could be hit: one kill in four comes at a moment
+    counted from there, the others count from when the first cell is at work.
+    """
+    done: list[dict[str, Any]] = []
+    driver = study(arguments, folder, log)
+    while len(done) < kills:
+        started = time.monotonic()
+        begun = draw.random() < 0.25
+        until = draw.uniform(0.0, longest)
+        while driver.poll() is None and not (begun and time.monotonic() - started > until):
+            if not begun and watch.at_work():
+                begun, started = True, time.monotonic()
+            time.sleep(0.1)
+            watch.look()
+        if driver.poll() == 0:
+            break  # too soon: --longest must be smaller for so many kills
+        if driver.poll() is not None:  # some cells failed, their workers were killed
+            driver = study(arguments, folder, log)
+            continue
+        at_work = watch.at_work()
+        victim = kill(driver, draw.choice(VICTIMS), draw)
+        watch.look()
+        done.append({"victim": victim, "at_work": at_work, "cells": len(watch.written)})
+        print(f"{victim}: {at_work} cells at work, {len(watch.written)} done", flush=True)
+        if victim != "worker":
+            driver.wait()
+            driver = study(arguments, folder, log)
+    if driver.poll() is None:
+        driver.kill()
+        driver.wait()
+    return done
 
 
 def study(arguments: tuple[str, ...], folder: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -89,18 +142,16 @@ def study(arguments: tuple[str, ...], folder: Path, log: Path) -> subprocess.Pop
         )
 
 
-def kill(driver: subprocess.Popen[bytes], victim: str, draw: random.Random) -> list[int]:
-    """SIGKILL to the victims; a driver whose worker died is left to note that, then killed too."""
+def kill(driver: subprocess.Popen[bytes], victim: str, draw: random.Random) -> str:
+    """SIGKILL to the victims; returns who they were: a driver may have no worker yet."""
     workers = children(driver.pid)
-    victims = [] if victim == "driver" or not workers else [draw.choice(workers)]
-    if victim != "worker" or not victims:
-        victims.append(driver.pid)
-    for process in victims:
-        os.kill(process, signal.SIGKILL)
-    if driver.pid not in victims:
-        time.sleep(draw.uniform(0.0, 5.0))
+    if not workers:
+        victim = "driver"
+    if victim != "driver":
+        os.kill(draw.choice(workers), signal.SIGKILL)
+    if victim != "worker":
         driver.kill()
-    return victims
+    return victim
 
 
 def children(process: int) -> list[int]:
@@ -109,16 +160,39 @@ def children(process: int) -> list[int]:
     return [int(number) for number in text.split()]
 
 
-def rewritten(folder: Path, stamps: dict[str, int]) -> list[str]:
-    """Cells that were done before and were written again since; notes those done now."""
-    again = []
-    for path in (folder / "cells").glob("*.json"):
-        if json.loads(path.read_text(encoding="utf-8"))["state"] != "done":
-            continue
-        stamp = path.stat().st_mtime_ns
-        if stamps.setdefault(path.name, stamp) != stamp:
-            again.append(path.name)
-    return again
+class Watch:
+    """Looks for results that are written a second time.
+
+    Attributes:
+        written: when each cell that is done was, by file name.
+        again: files that were written again since.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._cells = folder / "cells"
+        self.written: dict[str, int] = {}
+        self.again: set[str] = set()
+
+    def look(self) -> None:
+        """Note what is new."""
+        for path in self._cells.glob("*.json"):
+            try:
+                stamp = path.stat().st_mtime_ns
+                if path.name not in self.written:
+                    if json.loads(path.read_text(encoding="utf-8"))["state"] == "done":
+                        self.written[path.name] = stamp
+                elif self.written[path.name] != stamp:
+                    self.again.add(path.name)
+            except FileNotFoundError:
+                continue  # a failed cell, forgotten to be tried again
+
+    def at_work(self) -> int:
+        """Cells whose lock some process holds."""
+        words = LOCKS.read_text(encoding="ascii").split()
+        held = {int(word.rsplit(":", 1)[1]) for word in words if word.count(":") == 2}
+        with suppress(FileNotFoundError):  # a cell that ended just now
+            return sum(path.stat().st_ino in held for path in self._cells.glob("*.lock"))
+        return self.at_work()
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -132,6 +206,18 @@ def results(folder: Path) -> dict[str, Any]:
         )
         for kind in ("columns", "trials")
     }
+
+
+def compare_tables(folder: Path, reference: Path) -> tuple[int, list[str]]:
+    """How many files of tables there are without times in them, and which of them differ."""
+    places = [each / "tables" for each in (folder, reference)]
+    names = {path.name for place in places for path in place.iterdir() if path.stem != "costs"}
+    same = [
+        all((place / name).exists() for place in places)
+        and len({(place / name).read_bytes() for place in places}) == 1
+        for name in sorted(names)
+    ]
+    return len(names), [name for name, equal in zip(sorted(names), same, strict=True) if not equal]
 
 
 if __name__ == "__main__":

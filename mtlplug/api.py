@@ -34,14 +34,14 @@ def load_suite(name_or_path: str | Path = suites.DEMO, data: str | Path | None =
 
 
 def train(
-    suite: Suite | str | Path = suites.DEMO, groups: str | None = None, **options: Any
+    suite: Suite | str | Path | None = None, groups: str | None = None, **options: Any
 ) -> Run:
     """Pre-finetune one encoder on groups of tasks, as `mtlplug run` does.
 
     On the folder of an unfinished run it goes on; on that of a complete one it trains nothing.
 
     Args:
-        suite: from `load_suite`, or its name or file.
+        suite: from `load_suite`, or its name or file; that of `config`, or the demo, where None.
         groups: groups or tasks joined by `+`, such as "SL+C".
         options: of `mtlplug run`, with underscores; `set` is a table of options and `config` a
             TOML file.
@@ -59,7 +59,7 @@ def train(
 
 
 def preview(
-    suite: Suite | str | Path = suites.DEMO, groups: str | None = None, **options: Any
+    suite: Suite | str | Path | None = None, groups: str | None = None, **options: Any
 ) -> dict[str, Any]:
     """Print what `train` with the same arguments would do, with an estimate of time and memory.
 
@@ -149,12 +149,10 @@ class Run:
 
 
 def _options(
-    suite: Suite | str | Path, groups: str | None, options: dict[str, Any]
+    suite: Suite | str | Path | None, groups: str | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """As commands have them."""
     if isinstance(suite, Suite):
-        options = {"data": suite.data, **options}
-        suite = (
-            str(suite.path) if suite.path is not None and suite.name != suites.DEMO else suite.name
-        )
-    return {"suite": str(suite), "groups": groups, **options}
+        name = suite.name if suite.name == suites.DEMO else str(suite.path)
+        return {"suite": name, "groups": groups, "data": suite.data, **options}
+    return {"suite": None if suite is None else str(suite), "groups": groups, **options}

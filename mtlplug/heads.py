@@ -63,18 +63,21 @@ class StockHead(nn.Module):
     """A head that transformers' stock classes have, in the form of the encoder's family.
 
     It is made in the form most families have; the core has it `suit` the encoder before
-    anything is trained.
+    anything is trained. *Shape:* (R, D) -> (R, K).
+
+    Attributes:
+        has_dense: whether a dense layer and its activation come before the last one.
     """
 
-    dense: nn.Module | None
-    activation: nn.Module | None
-    norm: nn.Module | None
+    has_dense = False
 
-    def __init__(self, hidden_size: int, outputs: int, dropout: float) -> None:
+    def __init__(self, hidden_size: int, outputs: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.form = Form()
         self.dropout = nn.Dropout(dropout)
-        self.dense = self.activation = self.norm = None
+        self.dense = new_linear(hidden_size, hidden_size) if self.has_dense else None
+        self.activation: nn.Module = nn.Tanh()
+        self.norm: nn.Module | None = None
         self.projection = new_linear(hidden_size, outputs)
 
     def suit(self, config: PretrainedConfig) -> None:
@@ -86,8 +89,16 @@ class StockHead(nn.Module):
             size = self.projection.in_features
             self.dense = new_linear(size, size, bias=config.classifier_bias)
             self.norm = nn.LayerNorm(size, eps=config.norm_eps, bias=config.norm_bias)
+        self.activation = ACT2FN[self.form.activation]
+
+    def transformed(self, rows_RD: Tensor) -> Tensor:
+        """What the last layer reads: rows, or what dense layer, activation and norm make of them.
+
+        *Shape:* (R, D) -> (R, D).
+        """
         if self.dense is not None:
-            self.activation = ACT2FN[self.form.activation]
+            rows_RD = self.activation(self.dense(rows_RD))
+        return rows_RD if self.norm is None else self.norm(rows_RD)
 
     def stock_layers(self, config: PretrainedConfig) -> dict[str, nn.Module]:
         """Our layers by the names that the stock class of a family has for them.
@@ -95,7 +106,8 @@ class StockHead(nn.Module):
         Raises:
             MtlplugError: the stock class computes something else than this head.
         """
-        if self.form != form_of(config):
+        form = form_of(config)
+        if self.form.norm != form.norm or (self.dense is not None and self.form != form):
             raise MtlplugError(
                 f"this head has another form than the stock class of '{config.model_type}' "
                 "encoders; it was not made for that family"
@@ -111,14 +123,9 @@ class TokenHead(StockHead):
     *Shape:* (R, D) -> (R, K).
     """
 
-    def __init__(self, hidden_size: int, outputs: int, dropout: float = 0.1) -> None:
-        super().__init__(hidden_size, outputs, dropout)
-
     def forward(self, rows_RD: Tensor, splits: Splits) -> Tensor:
         """Scores of every row."""
-        if self.dense is not None and self.activation is not None and self.norm is not None:
-            rows_RD = self.norm(self.activation(self.dense(rows_RD)))
-        return cast(Tensor, self.projection(self.dropout(rows_RD)))
+        return cast(Tensor, self.projection(self.dropout(self.transformed(rows_RD))))
 
     def stock_layers(
         self, config: PretrainedConfig, projection: str = "classifier"
@@ -138,19 +145,11 @@ class SequenceHead(StockHead):
     feature reads one row, the first token's. *Shape:* (B, D) -> (B, K).
     """
 
-    dense: nn.Linear
-    activation: nn.Module
-
-    def __init__(self, hidden_size: int, outputs: int, dropout: float = 0.1) -> None:
-        super().__init__(hidden_size, outputs, dropout)
-        self.dense = new_linear(hidden_size, hidden_size)
-        self.activation = nn.Tanh()
+    has_dense = True
 
     def forward(self, rows_RD: Tensor, splits: Splits) -> Tensor:
         """Scores of every feature."""
-        hidden_RD = self.activation(self.dense(self.dropout(rows_RD)))
-        if self.norm is not None:
-            hidden_RD = self.norm(hidden_RD)
+        hidden_RD = self.transformed(self.dropout(rows_RD))
         return cast(Tensor, self.projection(self.dropout(hidden_RD)))
 
     def stock_layers(self, config: PretrainedConfig) -> dict[str, nn.Module]:
@@ -162,8 +161,9 @@ class SequenceHead(StockHead):
         family = config.model_type
         if family not in SEQUENCE_LAYERS:
             raise unknown("family of encoders for a stock classifier", family, SEQUENCE_LAYERS)
-        dense, projection = SEQUENCE_LAYERS[family]
-        return super().stock_layers(config) | {dense: self.dense, projection: self.projection}
+        ours = (cast(nn.Module, self.dense), self.projection)
+        named = dict(zip(SEQUENCE_LAYERS[family], ours, strict=True))
+        return super().stock_layers(config) | named
 
 
 def new_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

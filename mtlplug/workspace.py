@@ -57,15 +57,19 @@ class Workspace:
 
         return make_weighting(self.config.weighting, self.plugins.registry)
 
-    def builder(self) -> Builder:
-        """What makes and opens feature stores for this encoder."""
+    def builder(self, limit: int | None = None) -> Builder:
+        """What makes and opens feature stores for this encoder.
+
+        Args:
+            limit: the longest sequence it takes; None: its configuration is asked.
+        """
         from mtlplug.model.loading import position_limit
 
         return Builder(
             tokenizer=self.tokenizer,
             cache=self.config.cache,
             max_length=self.config.max_length,
-            limit=position_limit(self.config.model),
+            limit=position_limit(self.config.model) if limit is None else limit,
             max_rows=self.config.max_rows_per_task,
         )
 

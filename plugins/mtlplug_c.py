@@ -24,20 +24,16 @@ from torch.nn.functional import cross_entropy
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import (
-    IGNORE,
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
+from mtlplug.heads import SequenceHead, stock_model
+from mtlplug.ragged import Splits
+from mtlplug.scoring import (
     LABEL_COLUMNS,
     Detail,
-    Feature,
-    Row,
-    Task,
-    TaskFormat,
     confusions,
     metrics_of_guesses,
     precision_recall_f1,
 )
-from mtlplug.heads import SequenceHead, stock_model
-from mtlplug.ragged import Splits
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,21 +8,28 @@ Shapes: R rows read (first token, then the context's), B windows, C context toke
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from mtlplug_qa_detail import AnswerDetail, answer_texts, f1_of, is_one_of, threshold_of
+from mtlplug_qa_detail import (
+    AnswerDetail,
+    answer_texts,
+    f1_of,
+    is_one_of,
+    threshold_of,
+)
 from torch import Tensor, nn
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, mean_metrics
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, log_softmax_per_feature, split
+from mtlplug.scoring import mean_metrics
+from mtlplug.spans import Span, best_spans, cuts_word, ranked_texts, with_marks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +41,6 @@ NO_ANSWER = (0, 0)
 UNLABELLED = ()  # the answers of a row whose gold is not known
 LEAST = {"stride": 0, "max_question": 1, "max_answer_length": 1, "n_best": 1}
 DRAWS = 5  # over which the metrics of chance are averaged
-Span = tuple[int, int]
 Answer = tuple[str, int | None]
 
 
@@ -128,7 +134,7 @@ class QuestionAnswering(AnswerDetail):
         """
         longest, n_best = task.option("max_answer_length"), task.option("n_best")
         return [
-            {"none": float(part[0].sum()), "spans": _best_spans(part[1:].numpy(), longest, n_best)}
+            {"none": float(part[0].sum()), "spans": best_spans(part[1:].numpy(), longest, n_best)}
             for part in split(scores, splits)
         ]
 
@@ -161,12 +167,17 @@ class QuestionAnswering(AnswerDetail):
         """
         windows = self.decode(task, scores, splits)
         none = min(window["none"] for window in windows)
-        candidates = _candidates(windows, features, row["context"])[: task.option("n_best")]
+        found = [
+            ((start + offsets[2 * first - 2], start + offsets[2 * last - 1]), score)
+            for window, feature in zip(windows, features, strict=True)
+            for start, offsets in [(feature.reference["start"], feature.reference["offsets"])]
+            for first, last, score in window["spans"]
+        ]
+        candidates = ranked_texts(found, row["context"])[: task.option("n_best")]
         nothing = {"text": "", "start": None, "end": None, "score": none}
         everything = [nothing, *candidates]
-        powers = np.exp(
-            [each["score"] - max(e["score"] for e in everything) for each in everything]
-        )
+        scored = np.array([each["score"] for each in everything])
+        powers = np.exp(scored - scored.max())
         for each, power in zip(everything, powers / powers.sum(), strict=True):
             each["probability"] = float(power)
         answered = candidates and none - candidates[0]["score"] <= threshold_of(task)
@@ -199,24 +210,6 @@ class QuestionAnswering(AnswerDetail):
 
         layers = cast(TokenHead, head).stock_layers(encoder.config, "qa_outputs")
         return stock_model(AutoModelForQuestionAnswering, encoder, ("start", "end"), layers)
-
-
-def _candidates(
-    windows: Sequence[Any], features: Sequence[Feature], context: str
-) -> list[dict[str, Any]]:
-    """The spans of all windows by their characters in the context, best first."""
-    found: dict[Span, float] = {}
-    for window, feature in zip(windows, features, strict=True):
-        low, offsets = feature.reference["start"], feature.reference["offsets"]
-        for first, last, score in window["spans"]:
-            start, end = low + offsets[2 * first - 2], low + offsets[2 * last - 1]
-            start = end - len(context[start:end].lstrip())
-            end = start + len(context[start:end].rstrip())
-            found[start, end] = max(score, found.get((start, end), -np.inf))
-    return [
-        {"text": context[start:end], "start": start, "end": end, "score": score}
-        for (start, end), score in sorted(found.items(), key=lambda each: -each[1])
-    ]
 
 
 def _any_span(
@@ -282,7 +275,7 @@ def _span(context: str, answers: Iterable[Answer], encode: Encode) -> Span | Non
             if start >= 0 and context.startswith(text, start):
                 return start, start + len(text)
         places = [match.start() for match in re.finditer(re.escape(text), context)]
-        whole = [place for place in places if not _cuts_word(context, place, place + len(text))]
+        whole = [place for place in places if not cuts_word(context, place, place + len(text))]
         wanted = -NEARBY - 1 if given is None else given
         place = min(whole or places, key=lambda place: abs(place - wanted), default=None)
         if place is not None and (len(whole) == 1 or abs(place - wanted) <= NEARBY):
@@ -292,33 +285,14 @@ def _span(context: str, answers: Iterable[Answer], encode: Encode) -> Span | Non
     return None
 
 
-def _cuts_word(context: str, *edges: int) -> bool:
-    """Whether an edge lies inside a word, in scripts that have capitals and so blanks."""
-    sides = [context[edge - 1 : edge + 1] for edge in edges if 0 < edge < len(context)]
-    return any(
-        all(side.isdigit() or side.lower() != side.upper() for side in pair) for pair in sides
-    )
-
-
 def _window(item: Question, encoded: Encoded) -> Feature:
     positions = [place for place, part in enumerate(encoded.segments) if part == 1]
-    offsets_C2 = _with_marks(item.context, np.array(encoded.offsets)[positions])
+    offsets_C2 = with_marks(item.context, np.array(encoded.offsets)[positions])
     low, high = (offsets_C2[0, 0], offsets_C2[-1, 1]) if positions else (0, 0)
     reference: dict[str, Any] = {"row": item.row, "id": item.id, "answers": item.golds}
     reference["start"], reference["context"] = int(low), item.context[low:high]
     reference["offsets"] = (offsets_C2 - low).reshape(-1).tolist()
     return Feature((encoded,), [0, *positions], _target(item, offsets_C2), reference)
-
-
-def _with_marks(context: str, offsets_C2: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Tokens with the combining marks after them that uncased tokenizers drop (Thai, Arabic)."""
-    following_C = np.append(offsets_C2[1:, 0], len(context))
-    for token in np.flatnonzero(offsets_C2[:, 1] < following_C):
-        end = offsets_C2[token, 1]
-        while end < following_C[token] and unicodedata.category(context[end])[0] == "M":
-            end += 1
-        offsets_C2[token, 1] = end
-    return offsets_C2
 
 
 def _target(item: Question, offsets_C2: npt.NDArray[np.int64]) -> list[int]:
@@ -331,23 +305,6 @@ def _target(item: Question, offsets_C2: npt.NDArray[np.int64]) -> list[int]:
     first = int(np.searchsorted(offsets_C2[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets_C2[:, 0], end, side="left")) - 1
     return [first + 1, last + 1] if first <= last else [0, 0]
-
-
-def _best_spans(scores_C2: npt.NDArray[Any], longest: int, n_best: int) -> list[list[float]]:
-    """The best of all spans of up to `longest` tokens, rows counted from 1."""
-    if not len(scores_C2):
-        return []
-    longest = min(longest, len(scores_C2))
-    ends = np.append(scores_C2[:, 1], np.full(longest - 1, -np.inf, scores_C2.dtype))
-    # Column k of row i: the span from token i to token i + k.
-    spans = scores_C2[:, :1] + np.lib.stride_tricks.sliding_window_view(ends, longest)
-    # The n best spans start at the n tokens whose own best spans are highest.
-    starts = np.argsort(-spans.max(1), kind="stable")[:n_best]
-    flat = spans[starts].ravel()
-    best = np.argsort(-flat, kind="stable")[:n_best]
-    first = 1 + starts[best // longest]
-    columns = first.tolist(), (first + best % longest).tolist(), flat[best].tolist()
-    return [list(span) for span in zip(*columns, strict=True) if np.isfinite(span[2])]
 
 
 @hookimpl

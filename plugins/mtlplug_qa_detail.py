@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtlplug.formats import Detail, Task, TaskFormat
+from mtlplug.formats import Task, TaskFormat
+from mtlplug.scoring import Detail
 
 if TYPE_CHECKING:
     import numpy.typing as npt

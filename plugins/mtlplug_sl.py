@@ -20,10 +20,11 @@ from torch.nn.functional import cross_entropy
 
 from mtlplug import hookimpl
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat, metrics_of_guesses
+from mtlplug.formats import IGNORE, Feature, Row, Task, TaskFormat
 from mtlplug.heads import TokenHead, stock_model
 from mtlplug.ragged import Splits, mean_per_feature, split
 from mtlplug.schemes import OUTSIDE, PLAIN, detect, iob2_labels, to_iob2
+from mtlplug.scoring import metrics_of_guesses
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from seqeval.scheme import IOB2, Entities
 
-from mtlplug.formats import LABEL_COLUMNS, Detail, Task, TaskFormat, confusions, precision_recall_f1
+from mtlplug.formats import Task, TaskFormat
 from mtlplug.schemes import OUTSIDE
+from mtlplug.scoring import LABEL_COLUMNS, Detail, confusions, precision_recall_f1
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.small_suite import outside
+from tests.small_suite import free_port, outside
 
 LONGEST = 300.0
 
@@ -110,17 +109,10 @@ def audited(
     return Told(codes, "\n".join(texts), [(event, str(what)) for event, what in events])
 
 
-def free_port() -> int:
-    """A port of this host that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def launched(rank: int, ranks: int, port: int) -> Mapping[str, str]:
+def launched(rank: int, ranks: int, port: str) -> Mapping[str, str]:
     """What a launcher would tell a process."""
     if ranks == 1:
         return {}
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return {**{name: str(number) for name, number in numbers.items()}, **place}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -103,3 +105,15 @@ def command(*arguments: str | Path) -> Result:
 def outside(**more: str) -> Mapping[str, str]:
     """The environment for a process of its own."""
     return {key: value for key, value in os.environ.items() if key not in LAUNCHER} | more
+
+
+def free_port() -> str:
+    """A port that nobody listens on, below those that the system gives to connections.
+
+    A launcher takes seconds until it listens there; meanwhile tests run in other processes.
+    """
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)

@@ -26,8 +26,10 @@ CONTRACT = {
     "mtlplug.ragged",
     "mtlplug.rows",
     "mtlplug.schemes",
+    "mtlplug.spans",
     "mtlplug.formats",
     "mtlplug.heads",
+    "mtlplug.scoring",
 }
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
@@ -75,6 +77,8 @@ PUBLIC = {
     "mtlplug.heads",
     "mtlplug.ragged",
     "mtlplug.schemes",
+    "mtlplug.spans",
+    "mtlplug.scoring",
 }
 
 MODULES = {

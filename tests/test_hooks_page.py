@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sys
 import textwrap
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from mtlplug import hookspecs
 from mtlplug.batching.mixes import OURS as MIXES
@@ -49,6 +52,14 @@ def test_the_example_plugin_is_shown_whole() -> None:
     folder = ROOT / "examples" / "mtlplug-impartial"
     code = (folder / "mtlplug_impartial.py").read_text(encoding="utf-8")
     assert f"```python\n{code}```" in PAGE
+    names: dict[str, Any] = {}
+    exec(code, names)
+    weighting = names["mtlplug_weightings"]()["impartial"]("")(["one", "two"])
+    weighting.scales_T.data[1] = -math.log(4)
+    weighted_B = weighting(torch.tensor([3.0, 4.0]), torch.tensor([0, 1]), torch.tensor([1, 1]))
+    assert weighted_B.tolist() == pytest.approx([3, 1 + math.log(4)])
+    weighted_B.sum().backward()
+    assert weighting.scales_T.grad.tolist() == pytest.approx([2, 0], abs=1e-6)  # least at 1 / L
 
 
 @pytest.mark.parametrize("hook", SPECS)

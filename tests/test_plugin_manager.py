@@ -33,7 +33,7 @@ class FakeDistribution(Distribution):
         return Path(path)
 
 
-def make_format(code: str) -> TaskFormat:
+def make_format(code: str, borrows: tuple[str, ...] = ()) -> TaskFormat:
     """A format of this code that does nothing."""
 
     class Empty(TaskFormat):
@@ -55,7 +55,7 @@ def make_format(code: str) -> TaskFormat:
         def metrics(self, task: Any, predictions: Any, references: Any) -> Any:
             return {}
 
-    Empty.code = code
+    Empty.code, Empty.borrows = code, borrows
     return Empty()
 
 
@@ -144,6 +144,10 @@ def test_a_broken_plugin_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> N
         ({"mtlplug_task_formats": bring("not a format")}, "returned str, not a TaskFormat"),
         ({"mtlplug_task_formats": bring(make_format(""))}, "has no 'code'"),
         ({"mtlplug_task_formats": bring(make_format("A+B"))}, "no plain name"),
+        (
+            {"mtlplug_task_formats": bring(make_format("A", borrows=("pooler",)))},
+            "unknown parameter for a head to borrow 'pooler'; known: input_embeddings",
+        ),
         ({"mtlplug_no_such_hook": mtlplug.hookimpl(lambda: None)}, "mtlplug_no_such_hook"),
     ],
 )

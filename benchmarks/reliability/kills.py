@@ -1,8 +1,9 @@
 """Kills runs with SIGKILL at random moments and starts them again until they are through.
 
-On one rank half of the kills come while a checkpoint is being written; on several a random rank
-is killed, and the launcher ends the others. Every run must come to its end with the losses, scores
-and weights of a run that nobody killed, to the last bit.
+Half of the kills come while a checkpoint is being written. On several ranks a random one is killed;
+the others must end by themselves, as far as they train (at the start a launcher would end them).
+Every run must come to its end with the losses, scores and weights of a run that nobody killed, to
+the last bit.
 
 Usage: python benchmarks/reliability/kills.py --kills 100 --output FILE
        python benchmarks/reliability/kills.py --ranks 2 --kills 20 --output FILE
@@ -14,12 +15,11 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import short_run
 from outcome import conclude, differences, outcome
 
-RUN = Path(__file__).resolve().parents[2] / "mtlplug" / "run.py"
 Left = set[tuple[str, int]]
 """Names and numbers of folders."""
 EPOCHS = 8
 LONGEST = 600.0
 """Seconds after which an attempt counts as hanging."""
+PATIENCE = 10.0
+"""Seconds in which the other ranks must have ended."""
 
 
 @click.command()
@@ -48,92 +49,90 @@ def main(kills: int, ranks: int, seed: int, output: Path | None) -> None:
     """Kill, restart, compare."""
     with tempfile.TemporaryDirectory() as place:
         found = campaign(ranks, kills, random.Random(seed), Path(place))
-    conclude(found, output, failed=bool(found["lost"] or found["orphans"]))
+    conclude(found, output, failed=bool(found["lost"]))
 
 
 def campaign(ranks: int, kills: int, draw: random.Random, place: Path) -> dict[str, Any]:
     """Runs until so many kills have hit.
 
     Args:
-        ranks: of each run; several are started by a launcher.
+        ranks: of each run.
         kills: how many.
         draw: chooses moments and victims.
         place: for the runs.
     """
     log = place / "log"
-    start = short_run.forked if ranks == 1 else launched(ranks)
     options = short_run.options(place, epochs=EPOCHS, save_minutes=0.005)
-    expected_at = place / "unbroken"
     begin = time.monotonic()
-    if code := wait(start([*options, "--output", str(expected_at)], log)):
+    if code := wait(*start([*options, "--output", str(place / "unbroken")], ranks, log)):
         sys.exit(f"the undisturbed run ended with {code}: {log.read_text()[-2000:]}")
-    expected, longest = outcome(expected_at), (time.monotonic() - begin) / 2
+    expected, longest = outcome(place / "unbroken"), (time.monotonic() - begin) / 2
     hits: Counter[str] = Counter()
-    runs = resumed = orphans = 0
-    slowest = 0.0
+    others: Counter[str] = Counter()
+    runs = 0
     lost: list[str] = []
     while hits.total() < kills:
         folder = place / f"run-{runs}"
         runs += 1
         while not (folder / "report.json").exists():
-            before = log.stat().st_size
-            process = start([*options, "--output", str(folder)], log)
-            limit = longest if 2 * hits["in a save"] > hits.total() else None
             left = unfinished(folder)
-            if hits.total() < kills and comes(process, folder, left, ranks, draw, limit):
-                moment, seconds = kill_one(process, folder, left, draw)
+            processes = start([*options, "--output", str(folder)], ranks, log)
+            limit = longest if 2 * hits["in a save"] > hits.total() else None
+            if hits.total() < kills and comes(processes, folder, left, draw, limit):
+                moment, by_themselves = kill_one(processes, folder, left, draw)
                 hits[moment] += 1
-                slowest = max(slowest, seconds)
-                orphans += survivors(folder)
-            elif code := wait(process):
+                others[f"{'ended' if by_themselves else 'were ended'} {moment}"] += ranks > 1
+            elif code := wait(*processes):
                 lost.append(f"run-{runs - 1} ended with {code}: {log.read_text()[-2000:]}")
                 break
-            with log.open(encoding="utf-8", errors="replace") as file:
-                file.seek(before)
-                resumed += "resuming after" in file.read()
         else:
             if changed := differences(outcome(folder), expected):
                 lost.append(f"run-{runs - 1} differs in {', '.join(changed)}")
+    text = log.read_text(encoding="utf-8", errors="replace")
     return {
-        "kills": hits.total(),
-        "hits": dict(hits),
-        "runs": runs,
-        "resumed": resumed,
-        "lost": lost,
-        "orphans": orphans,
-        "slowest_end_seconds": round(slowest, 1),
         "ranks": ranks,
         "steps": sum(line["event"] == "step" for line in expected["metrics"]),
+        "kills": hits.total(),
+        "hits": dict(hits),
+        "other_ranks": dict(+others),
+        "named": text.count("is gone, after step"),
+        "runs": runs,
+        "resumed": text.count("resuming after"),
+        "lost": lost,
     }
 
 
+def start(options: list[str], ranks: int, log: Path) -> list[int]:
+    """An attempt: the processes of its ranks."""
+    if ranks == 1:
+        return [short_run.forked(options, log)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    return [short_run.forked(options, log, **shared, **each) for each in own]
+
+
 def comes(
-    process: int,
-    folder: Path,
-    left: Left,
-    ranks: int,
-    draw: random.Random,
-    longest: float | None,
+    processes: Sequence[int], folder: Path, left: Left, draw: random.Random, longest: float | None
 ) -> bool:
     """Wait for the moment to kill an attempt; False: it ended before.
 
     Args:
-        process: of the attempt.
+        processes: of the attempt.
         folder: of the run.
         left: what was unfinished there when the attempt started.
-        ranks: of the run; the time begins when all are there.
         draw: chooses the moment.
         longest: seconds to it at most; None: a save seen to begin since the attempt started.
     """
     seen: Left = set()
-    saves, wait_for = draw.randint(1, 4), draw.uniform(0.0, longest or 0.0)
-    begin = None if ranks > 1 else time.monotonic()
-    while not ended(process):
-        if begin is None:
-            begin = time.monotonic() if len(ranks_of(folder)) == ranks else None
-        elif longest is not None and time.monotonic() > begin + wait_for:
+    saves = draw.randint(1, 4)
+    moment = time.monotonic() + draw.uniform(0.0, longest or 0.0)
+    while not all(ended(each) for each in processes):
+        if longest is not None and time.monotonic() > moment:
             return True
-        elif longest is None:
+        if longest is None:
             seen |= unfinished(folder) - left
             if len(seen) >= saves:
                 time.sleep(draw.uniform(0.0, 0.01))
@@ -142,16 +141,25 @@ def comes(
     return False
 
 
-def kill_one(process: int, folder: Path, left: Left, draw: random.Random) -> tuple[str, float]:
-    """Kill an attempt, or one of its ranks; where it was hit, and seconds until it had ended."""
-    victims = ranks_of(folder) or [process]
-    os.kill(draw.choice(victims), signal.SIGKILL)
-    killed_at = time.monotonic()
-    wait(process)
-    seconds = time.monotonic() - killed_at
+def kill_one(
+    processes: Sequence[int], folder: Path, left: Left, draw: random.Random
+) -> tuple[str, bool]:
+    """Kill one rank of an attempt; where it was hit, and whether the others ended by themselves."""
+    victim = draw.choice(processes)
+    os.kill(victim, signal.SIGKILL)
+    moment = "in training" if (folder / "metrics.jsonl").exists() else "at the start"
+    os.waitpid(victim, 0)
     if unfinished(folder) - left:
-        return "in a save", seconds
-    return "in training" if (folder / "metrics.jsonl").exists() else "at the start", seconds
+        moment = "in a save"
+    others = [each for each in processes if each != victim]
+    deadline = time.monotonic() + PATIENCE
+    while not all(ended(each) for each in others) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    alive = [each for each in others if not ended(each)]
+    for each in alive:
+        os.kill(each, signal.SIGKILL)
+    wait(*others)
+    return moment, not alive
 
 
 def unfinished(folder: Path) -> Left:
@@ -163,63 +171,22 @@ def unfinished(folder: Path) -> Left:
     return found
 
 
-def launched(ranks: int) -> Callable[[list[str], Path], int]:
-    """Runs under the deepspeed launcher."""
-
-    def start(options: list[str], log: Path) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        deepspeed = Path(sys.executable).parent / "deepspeed"
-        command = [str(deepspeed), "--num_gpus", str(ranks), "--master_port", port, str(RUN)]
-        with log.open("ab") as file:
-            return subprocess.Popen([*command, *options], stdout=file, stderr=file).pid
-
-    return start
-
-
-def ranks_of(folder: Path) -> list[int]:
-    """The processes of a run under a launcher."""
-    return [
-        int(path.name)
-        for path in Path("/proc").iterdir()
-        if path.name.isdigit()
-        and (arguments := _arguments(path))[:1]
-        and str(folder) in arguments
-        and any(each.startswith("--local_rank") for each in arguments)
-    ]
-
-
-def survivors(folder: Path) -> int:
-    """Processes of a run that its launcher left behind; they are ended."""
-    left = ranks_of(folder)
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    return len(left)
-
-
 def ended(process: int) -> bool:
     """Whether a child has ended; it stays to be waited for."""
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def wait(process: int) -> int:
-    """The exit code of a child, negative for a signal."""
+def wait(*processes: int) -> int:
+    """The first exit code of children that is not 0, negative for a signal."""
     deadline = time.monotonic() + LONGEST
-    while not ended(process):
-        if time.monotonic() > deadline:
+    codes = []
+    for process in processes:
+        while not ended(process) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if not ended(process):
             os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return 124
-        time.sleep(0.01)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-
-
-def _arguments(process: Path) -> list[str]:
-    try:
-        return (process / "cmdline").read_text(errors="replace").split("\0")
-    except OSError:
-        return []
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+    return next((code for code in codes if code), 0)
 
 
 if __name__ == "__main__":

@@ -29,12 +29,13 @@ def options(place: Path, *, epochs: int, save_minutes: float) -> list[str]:
     ]
 
 
-def forked(arguments: list[str], log: Path) -> int:
+def forked(arguments: list[str], log: Path, **environment: str) -> int:
     """`mtlplug run` in a process of its own, from one that has imported everything.
 
     Args:
         arguments: of the command.
         log: to which all it prints is added.
+        environment: more variables of it.
 
     Returns:
         The process.
@@ -52,6 +53,7 @@ def forked(arguments: list[str], log: Path) -> int:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    os.environ.update(environment)
     try:
         run(arguments, standalone_mode=True)
     except SystemExit as end:

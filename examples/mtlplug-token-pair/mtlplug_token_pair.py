@@ -44,15 +44,12 @@ class DependencyParsing(TaskFormat):
                     reads.append(position)
             target = [IGNORE] * len(reads)
             for number, (_, head, name) in enumerate(words, 1):
-                if number not in place:
-                    encode.count("words without tokens")
-                elif head not in place or name not in relations:
-                    encode.count("words without a head or relation to learn")
-                else:
+                if number in place and head in place and name in relations:
                     target[place[number]] = place[head] * len(relations) + relations[name]
-            gold = [[head, name] for _, head, name in words]
-            rest = [number for number in place if number]
-            yield Feature((encoded,), reads, target, {"gold": gold, "words": rest})
+                else:
+                    encode.count("words without token, head or known relation")
+            reference = {"gold": [[head, name] for _, head, name in words], "rows": list(place)}
+            yield Feature((encoded,), reads, target, reference)
 
     def head(self, task, hidden_size):
         """Four perceptrons and two biaffine maps."""
@@ -85,12 +82,11 @@ class DependencyParsing(TaskFormat):
         """Attachment scores in percent of all words, punctuation too, as in CoNLL 2018."""
         heads = both = words = 0
         for pairs, reference in zip(predictions, references, strict=True):
-            number_of = [0, *reference["words"]]  # of a row's word; words cut off count as wrong
-            words += len(reference["gold"])
-            for number, (row, name) in zip(number_of[1:], pairs[1:], strict=True):
-                gold_head, gold_name = reference["gold"][number - 1]
-                heads += number_of[row] == gold_head
-                both += (number_of[row], name) == (gold_head, gold_name)
+            gold, word_of = reference["gold"], reference["rows"]  # words cut off count as wrong
+            words += len(gold)
+            for number, (row, name) in list(zip(word_of, pairs, strict=True))[1:]:
+                heads += word_of[row] == gold[number - 1][0]
+                both += [word_of[row], name] == gold[number - 1]
         return {"uas": 100 * heads / max(1, words), "las": 100 * both / max(1, words)}
 
 

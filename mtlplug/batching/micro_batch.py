@@ -82,14 +82,17 @@ class HeadRows:
     def of(
         cls,
         tasks_B: Indices,
+        firsts: Indices,
         numbers_B: Indices,
         sizes_B: Indices,
         reads_R: Indices,
         weights_B: npt.NDArray[np.float32],
         targets: tuple[Targets, ...],
     ) -> HeadRows:
-        """From features sorted by task: for each its task, its number within it and its rows."""
-        firsts = first_of_each(tasks_B)
+        """From features sorted by task: for each its task, its number within it and its rows.
+
+        `firsts` says where each task begins among them.
+        """
         features = np.empty_like(firsts)
         features[:-1] = firsts[1:] - firsts[:-1]
         features[-1] = len(tasks_B) - firsts[-1]
@@ -121,6 +124,16 @@ class HeadRows:
             move(self.weights_B),
             tuple(targets),
         )
+
+    def of_tokens(self, hidden_TD: Tensor) -> dict[int, Tensor]:
+        """The rows that each head reads, (R, D).
+
+        Gathered at once: the gradient of each gather is as large as all tokens. A head may
+        change its rows in place, as nobody else reads them.
+        """
+        rows_RD = hidden_TD[self.places[: sum(self.rows)]]
+        parts = torch.unsafe_split_with_sizes(rows_RD, self.rows)
+        return dict(zip(self.tasks, parts, strict=True))
 
     def by_task(self) -> dict[int, TaskRows]:
         """Each task's own part: views."""
@@ -176,4 +189,4 @@ def first_of_each(tasks_B: Indices) -> Indices:
     begins_B = np.empty(len(tasks_B), dtype=bool)
     begins_B[0] = True
     np.not_equal(tasks_B[1:], tasks_B[:-1], out=begins_B[1:])
-    return np.flatnonzero(begins_B)
+    return begins_B.nonzero()[0]

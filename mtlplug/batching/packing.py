@@ -95,6 +95,9 @@ class Packer:
         tokens, because memory grows with them.
         """
         lengths_B = self.lengths(members)
+        if ranks == 1:
+            parts = micro_batches(lengths_B, self.max_tokens)
+            return [[members.take(part) for part in parts]]
         return [
             [members.take(share[part]) for part in micro_batches(lengths_B[share], self.max_tokens)]
             for share in split_over_ranks(self.costs(members), ranks)
@@ -108,7 +111,7 @@ class Packer:
             batch_size: features of the whole batch; 0 gives weights of zero (a micro-batch
                 that only keeps a rank in step).
         """
-        order = np.argsort(self.lengths(members), kind="stable")
+        order = self.lengths(members).argsort(kind="stable")
         members = members.take(order)
         records = self._records(members)
         ids_T, types_T = records.tokens()
@@ -131,43 +134,57 @@ class Packer:
 
         A call of numpy takes a microsecond or more, and a batch may hold dozens of tasks.
         """
-        order_B = np.argsort(members.tasks_B, kind="stable")  # task by task
+        order_B = members.tasks_B.argsort(kind="stable")  # task by task
         tasks_B = members.tasks_B[order_B]
         counts_B = records.reads_B[order_B]
         starts_B = (records.tokens_B.cumsum() - records.tokens_B)[order_B]
+        reads_R = starts_B.repeat(counts_B)
+        reads_R += records.reads(order_B)
+        firsts = first_of_each(tasks_B)
         return HeadRows.of(
             tasks_B,
+            firsts,
             members.features_B[order_B],
             counts_B,
-            records.reads(order_B) + starts_B.repeat(counts_B),
-            (self._weights / np.float32(batch_size or np.inf))[tasks_B],
-            tuple(self._targets(tasks_B, records, order_B)),
+            reads_R,
+            self._weights[tasks_B] / np.float32(batch_size or np.inf),
+            tuple(self._targets(tasks_B, firsts, records, order_B)),
         )
 
-    def _targets(self, tasks_B: Indices, records: Records, order_B: Indices) -> Iterator[Targets]:
+    def _targets(
+        self, tasks_B: Indices, firsts: Indices, records: Records, order_B: Indices
+    ) -> Iterator[Targets]:
         """The targets of features sorted by task.
 
         Those of one type of numbers are taken at once; where a format collates in its own way
         it gets its task's alone.
         """
+        if len(self._kinds) == 1:
+            yield from self._targets_of(self._kinds[0], tasks_B, firsts, records, order_B)
+            return
         kinds_B = self._target_kinds[tasks_B]
         for kind in self._kinds:
-            mine_B = np.flatnonzero(kinds_B == kind)
-            if not len(mine_B):
-                continue
-            tasks_b = tasks_B[mine_B]
-            firsts = first_of_each(tasks_b)
-            tasks = tasks_b[firsts].tolist()
-            values, sizes_b = records.targets(order_B[mine_B], self._target_dtypes[kind])
-            if kind < len(TARGET_TYPES):
-                sizes = np.add.reduceat(sizes_b, firsts).tolist()
-                yield Targets(torch.from_numpy(values), tuple(tasks), tuple(sizes))
-                continue
-            each_b = np.split(values, np.cumsum(sizes_b)[:-1])
-            ends = [*firsts.tolist()[1:], len(each_b)]
-            for task, first, end in zip(tasks, firsts.tolist(), ends, strict=True):
-                collated = self.formats[task].collate(each_b[first:end])
-                yield Targets(collated, (task,), (len(collated),))
+            mine_B = (kinds_B == kind).nonzero()[0]
+            if len(mine_B):
+                tasks_b, order_b = tasks_B[mine_B], order_B[mine_B]
+                firsts_b = first_of_each(tasks_b)
+                yield from self._targets_of(kind, tasks_b, firsts_b, records, order_b)
+
+    def _targets_of(
+        self, kind: int, tasks_b: Indices, firsts: Indices, records: Records, order_b: Indices
+    ) -> Iterator[Targets]:
+        """The targets of features whose tasks have targets of one kind."""
+        tasks = tasks_b[firsts].tolist()
+        values, sizes_b = records.targets(order_b, self._target_dtypes[kind])
+        if kind < len(TARGET_TYPES):
+            sizes = np.add.reduceat(sizes_b, firsts).tolist()
+            yield Targets(torch.from_numpy(values), tuple(tasks), tuple(sizes))
+            return
+        each_b = np.split(values, sizes_b.cumsum()[:-1])
+        ends = [*firsts.tolist()[1:], len(each_b)]
+        for task, first, end in zip(tasks, firsts.tolist(), ends, strict=True):
+            collated = self.formats[task].collate(each_b[first:end])
+            yield Targets(collated, (task,), (len(collated),))
 
 
 def _collates(task_format: TaskFormat) -> bool:

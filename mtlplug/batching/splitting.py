@@ -89,12 +89,12 @@ def micro_batches(lengths_B: Indices, max_tokens: int) -> list[Indices]:
     Sorted, so that sequences of equal length meet; cut evenly, so that none is left tiny. A
     feature longer than the budget is a micro-batch of its own.
     """
-    order = np.argsort(lengths_B, kind="stable")
-    lengths_B = lengths_B[order]
-    ends = np.cumsum(lengths_B)
-    total = int(ends[-1]) if len(ends) else 0
+    order = lengths_B.argsort(kind="stable")
+    total = int(lengths_B.sum())
     if len(order) and total <= max_tokens:
         return [order]
+    lengths_B = lengths_B[order]
+    ends = lengths_B.cumsum()
     for number in range(-(-total // max_tokens), len(order) + 1):
         # A feature belongs to the part in which its middle token lies.
         part_B = ((ends - lengths_B / 2) * number // total).astype(np.int64)

@@ -61,8 +61,8 @@ class TokenStream:
         positions_T = np.arange(starts_S1[-1])
         positions_T -= starts_S1[:-1].repeat(lengths_S)
         return cls(
-            torch.from_numpy(np.concatenate(ids, dtype=np.int64)),
-            torch.from_numpy(np.concatenate(types, dtype=np.int64)),
+            torch.from_numpy(_joined(ids)),
+            torch.from_numpy(_joined(types)),
             torch.from_numpy(positions_T),
             torch.from_numpy(starts_S1.astype(np.int32)),
             tuple(lengths_S.tolist()),
@@ -84,6 +84,12 @@ class TokenStream:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    if len(parts) == 1:
+        return parts[0].astype(np.int64, copy=False)
+    return np.concatenate(parts, dtype=np.int64)
 
 
 def _check(lengths_S: npt.NDArray[np.int64], ids: tuple[int, ...], types: tuple[int, ...]) -> None:

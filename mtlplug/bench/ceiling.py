@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -56,15 +53,6 @@ def highest(*ceilings: Mapping[str, float]) -> dict[str, float]:
 
 def _with_mean(speeds: dict[str, float]) -> dict[str, float]:
     return speeds | {"mean": len(speeds) / sum(1 / speed for speed in speeds.values())}
-
-
-def give_back_memory() -> None:
-    """Free what the last engine held, so that the next one's peak is its own."""
-    gc.collect()  # DeepSpeed's engine holds itself in cycles
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with suppress(OSError, AttributeError):  # glibc keeps what is freed; others have no such call
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:

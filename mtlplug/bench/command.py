@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mtlplug.bench.ceiling import gemm_ceiling, give_back_memory, highest
+from mtlplug.bench.ceiling import gemm_ceiling, highest
 from mtlplug.bench.cost import Cost, summarise
 from mtlplug.bench.lengths import PADDED, Lengths
 from mtlplug.bench.machine import describe_machine
@@ -30,6 +30,7 @@ from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.launch import start
+from mtlplug.training.memory import give_back_memory
 from mtlplug.training.pretrain import build_data, prepare_steps
 from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World

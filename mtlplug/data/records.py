@@ -79,9 +79,12 @@ class Records:
         tokens_T = self._words_W[places(self._tokens_at_B, self.tokens_B)]
         return tokens_T & ((1 << TYPE_BITS) - 1), tokens_T >> TYPE_BITS
 
-    def lengths(self) -> Words:
+    def lengths(self) -> Integers:
         """Tokens of each sequence. *Shape:* (S,)."""
-        return self._words_W[places(self._sequences_at_B, self.sequences_B)]
+        if (self.sequences_B == 1).all():
+            lengths_B: Integers = self.tokens_B
+            return lengths_B
+        return self._words_W[places(self._sequences_at_B, self.sequences_B)].astype(np.int64)
 
     def reads(self, order_B: Integers) -> Words:
         """What the features in this order read, counted from each one's first token. (R,)."""

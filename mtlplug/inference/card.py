@@ -11,7 +11,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from mtlplug.config import RunConfig
+from mtlplug.data.suites import load_suite
+from mtlplug.errors import MtlplugError
 from mtlplug.inference.trained import TrainedRun
+from mtlplug.plugin_manager import load_plugins
 from mtlplug.training.record import FREE_TO_CHANGE
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -143,9 +146,20 @@ def _cost(run: TrainedRun) -> str:
 def command_of(options: Mapping[str, Any]) -> str:
     """The command of a run, with all options that are not the default; paths by their names."""
     words = ["mtlplug", "run", "--groups", options["groups"], "--suite", _shown(options["suite"])]
-    words += ["--model", _shown(options["model"])]
+    if not _of_its_suite(options):
+        words += ["--model", _shown(options["model"])]
     words += [word for pair in _changed(options) for word in pair]
     return shlex.join(words)
+
+
+def _of_its_suite(options: Mapping[str, Any]) -> bool:
+    """Whether the encoder is a folder that the suite brings."""
+    try:
+        suite = load_suite(options["suite"], load_plugins().formats)
+    except MtlplugError:  # the suite is no longer there
+        return False
+    beside = suite.path and suite.path.parent / str(suite.defaults.get("model"))
+    return beside == Path(options["model"])
 
 
 def _changed(options: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

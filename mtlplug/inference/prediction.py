@@ -58,7 +58,7 @@ class Predictor:
         options: values for options of their formats, other than those of the training.
 
     Attributes:
-        counts: what was cut or dropped so far.
+        rows: read so far.
 
     Raises:
         MtlplugError: a task is unknown, or none of the tasks has one of these options.
@@ -79,6 +79,7 @@ class Predictor:
                 raise unknown("option of these tasks", key, known)
             self._set(key, value)
         self.encodes = {name: run.builder().encode(task) for name, task in self.tasks.items()}
+        self.rows = 0
         # Heads get one row's features at a time, and a device is slow at many small things.
         self.heads = {name: copy.deepcopy(run.heads[name]).cpu() for name in self.tasks}
 
@@ -118,6 +119,7 @@ class Predictor:
         portion, tokens = Portion([], {}), 0
         for row in rows:
             made = {name: self._features(name, row) for name in self.tasks}
+            self.rows += 1
             portion.rows.append(made)
             for _, features in made.values():
                 for sequence in (each for feature in features for each in feature.sequences):
@@ -136,7 +138,10 @@ class Predictor:
         task, task_format = self.tasks[name], self.run.formats[name]
         try:
             row = task_format.unlabelled(task, row)
-            return row, list(task_format.features(task, [row], self.encodes[name]))
+            encode = self.encodes[name].part(self.rows)
+            features = list(task_format.features(task, [row], encode))
+            self.encodes[name].counts.update(encode.counts)
+            return row, features
         except MtlplugError as error:
             raise MtlplugError(f"task '{name}': {error}") from error
         except (KeyError, TypeError, ValueError) as error:

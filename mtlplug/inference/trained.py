@@ -6,7 +6,7 @@ Shapes: R rows of one head, D hidden width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ from mtlplug.workspace import cache_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from mtlplug.inference.prediction import Predictor
+
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -44,6 +46,7 @@ class TrainedRun:
         tasks: the tasks that were opened, by name, in the order of the heads.
         formats: the format of each of them, by the task's name.
         heads: the head of each of them, by the task's name.
+        predictors: those that `predict` has made so far.
     """
 
     folder: Path
@@ -54,6 +57,7 @@ class TrainedRun:
     tasks: Mapping[str, Task]
     formats: Mapping[str, TaskFormat]
     heads: Mapping[str, nn.Module]
+    predictors: dict[str, Predictor] = field(default_factory=dict, repr=False)
 
     @property
     def encoder(self) -> Encoder:
@@ -91,7 +95,10 @@ class TrainedRun:
         from mtlplug.inference.prediction import Predictor, as_rows
 
         names = [task] if isinstance(task, str) else list(task)
-        predictions = Predictor(self, names, options)(as_rows(rows))
+        key = repr((names, sorted(options.items())))
+        if key not in self.predictors:  # its tokenizers are not made anew at every call
+            self.predictors[key] = Predictor(self, names, options)
+        predictions = self.predictors[key](as_rows(rows))
         return (each[task] for each in predictions) if isinstance(task, str) else predictions
 
     def encode(self, name: str) -> Encode:

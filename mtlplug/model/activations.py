@@ -21,6 +21,11 @@ from mtlplug.model.encoder import Encoder
 SHORTEST = 16
 """Tokens of the first sequence that is tried; each next one is twice as long."""
 
+RECOMPUTED = 0.54
+"""Share of what is kept without checkpointing that a process takes while layers are computed again
+one by one: far more than one layer's, as measured on CPUs with encoders of 6 and of 12 layers
+(`benchmarks/memory.py`)."""
+
 PASSES = 3
 """Timed passes; the middle one counts."""
 
@@ -48,7 +53,7 @@ class Activations:
     def of(cls, encoder: Encoder, longest: int) -> Activations:
         """Counted on one sequence of each length, up to `longest` tokens."""
         encoder.train()
-        lengths = [SHORTEST]
+        lengths = [min(SHORTEST, longest)]
         while lengths[-1] < longest:
             lengths.append(min(2 * lengths[-1], longest))
         with encoder.everything_kept():
@@ -62,10 +67,13 @@ class Activations:
         With checkpointing each layer's input is kept, and one layer at a time is computed again.
         """
         lengths_S = np.asarray(lengths_S)
-        everything = np.interp(lengths_S, [0, *self.lengths_X], [0.0, *self.bytes_X]).sum()
+        # What is longer than the longest tried is several sequences that travel together.
+        tried_S = np.minimum(lengths_S, self.lengths_X[-1])
+        bytes_S = np.interp(tried_S, [0, *self.lengths_X], [0.0, *self.bytes_X])
+        everything = (bytes_S * lengths_S / tried_S).sum()
         if not checkpointing:
             return float(everything)
-        return float(self.layers * self.row * lengths_S.sum() + everything / self.layers)
+        return float(self.layers * self.row * lengths_S.sum() + RECOMPUTED * everything)
 
 
 def seconds_of_pass(encoder: Encoder, lengths: Sequence[int]) -> float:

@@ -5,6 +5,7 @@ Shapes: T tokens, D hidden width, R rows of one head, B features of one task.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,15 +93,17 @@ class MultiTaskModel(nn.Module):
         every head runs.
         """
         hidden_TD = self.encoder(batch.stream)
-        loss = hidden_TD.new_zeros((), dtype=torch.float32)
+        loss = self._no_loss(batch, hidden_TD)
         losses: dict[int, Tensor] = {}
         scores: dict[int, Any] = {}
+        hidden = batch.rows.of_tokens(hidden_TD)
         for number, head in enumerate(self.heads):
             rows = batch.tasks.get(number)
             if rows is None:
-                loss = loss + self._absent(number, hidden_TD)
+                if self.run_absent_heads:
+                    loss = loss + self._absent(number, hidden_TD)
                 continue
-            found = head(hidden_TD[rows.reads_R], rows.splits, **self._borrowed[number])
+            found = head(hidden[number], rows.splits, **self._borrowed[number])
             scores[number] = tree_map(_float, found)
             losses[number] = self._losses(number, scores[number], rows)
             if not self.weighting:
@@ -149,12 +152,20 @@ class MultiTaskModel(nn.Module):
         weights_B = torch.cat([each.weights_B for each in rows])
         return (weighted_B.float() * weights_B).sum()
 
+    def _no_loss(self, batch: MicroBatch, hidden_TD: Tensor) -> Tensor:
+        """A zero; where absent heads do not run it gives all of their parameters a gradient of
+        zero: one node, as of hundreds of tasks a micro-batch may lack most.
+        """
+        zero = hidden_TD.new_zeros((), dtype=torch.float32)
+        if self.run_absent_heads:
+            return zero
+        absent = [head for number, head in enumerate(self.heads) if number not in batch.tasks]
+        parameters = itertools.chain.from_iterable(head.parameters() for head in absent)
+        given: Tensor = _NoLoss.apply(zero, *parameters)  # type: ignore[no-untyped-call]
+        return given
+
     def _absent(self, number: int, hidden_TD: Tensor) -> Tensor:
         """An exact zero that still gives every parameter of the head a gradient of zero."""
-        if not self.run_absent_heads:
-            zero = hidden_TD.new_zeros((), dtype=torch.float32)
-            given: Tensor = _NoLoss.apply(zero, *self.heads[number].parameters())  # type: ignore[no-untyped-call]
-            return given
         count = self.read_counts[number]
         # ZeRO-3 counts the modules that a gradient passes through, so one must pass here too.
         rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)

@@ -20,6 +20,9 @@ COLOURS = 8
 LETTER = 8.0
 """Pixels that a letter of 12 pixels takes at most, in the mean of a name."""
 
+DIGIT = 7.0
+"""Pixels that a digit of 12 pixels takes."""
+
 LINE = 15.0
 """Pixels between the base lines of two labels."""
 
@@ -127,13 +130,12 @@ class Frame:
 def lines(series: Sequence[Line], words: Words, width: int = 300, height: int = 170) -> Markup:
     """A chart of lines over whole numbers, such as epochs."""
     places = [point for line in series for point in line.points]
-    frame = Frame(
-        width,
-        height,
-        (42.0, 10.0, width - 8.0, height - (36.0 if words.x else 20.0)),
-        _range([x for x, _ in places], 0.0),
-        _range([y for _, y in places], 0.06),
-    )
+    top, bottom = 10.0, height - (36.0 if words.x else 20.0)
+    values = _range([y for _, y in places], 0.06)
+    longest = max(len(_number(value)) for value in _heights(values, top, bottom))
+    left = max(42.0, longest * DIGIT + 24)
+    across = _range([x for x, _ in places], 0.0)
+    frame = Frame(width, height, (left, top, width - 8.0, bottom), across, values)
     parts = [*_axes(frame, words, whole=True)]
     for line in series:
         path = " ".join(f"{frame.across(x):.1f},{frame.down(y):.1f}" for x, y in line.points)
@@ -235,7 +237,7 @@ def _axes(frame: Frame, words: Words, whole: bool = False) -> Iterator[str]:
         x = frame.across(value)
         yield f'<path class="grid" d="M{x:.1f} {top:.1f}V{bottom:.1f}"/>'
         yield _text(x, bottom + 15, _number(value), "middle")
-    for value in ticks(*frame.y, most=max(2, int((bottom - top) / 28))):
+    for value in _heights(frame.y, top, bottom):
         y = frame.down(value)
         yield f'<path class="grid" d="M{left:.1f} {y:.1f}H{right:.1f}"/>'
         yield _text(left - 6, y + 4, _number(value), "end")
@@ -244,6 +246,11 @@ def _axes(frame: Frame, words: Words, whole: bool = False) -> Iterator[str]:
     if words.y:
         turned = f'transform="rotate(-90 11 {(top + bottom) / 2:.1f})"'
         yield _text(11, (top + bottom) / 2, words.y, "middle", turned)
+
+
+def _heights(values: tuple[float, float], top: float, bottom: float) -> list[float]:
+    """Where the ticks of the vertical axis are."""
+    return ticks(*values, most=max(2, int((bottom - top) / 28)))
 
 
 def _number(value: float) -> str:

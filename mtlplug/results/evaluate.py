@@ -18,11 +18,12 @@ import numpy.typing as npt
 from mtlplug.data.build import Builder, TaskData
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
-from mtlplug.formats import Detail, Row, Task, TaskFormat
+from mtlplug.formats import Row, Task, TaskFormat
 from mtlplug.inference.trained import TrainedRun, open_run
 from mtlplug.listing import counted
 from mtlplug.model.flops import encoder_flops
 from mtlplug.plugin_manager import load_plugins
+from mtlplug.scoring import Detail
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.workspace import cache_folder
 from mtlplug.world import World

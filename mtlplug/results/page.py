@@ -15,12 +15,15 @@ from mtlplug.results.records import Record
 from mtlplug.results.tables import HEADLINE, LOSS, all_tables, state_of, steps_planned
 
 LOGGED = {
-    "loss": "training loss",
-    "learning_rate": "learning rate",
-    "gradient_norm": "gradient norm",
-    "tokens_per_second": "tokens per second",
+    "loss": ("training loss", 1.0),
+    "learning_rate": ("learning rate, in millionths", 1e6),
+    "gradient_norm": ("gradient norm", 1.0),
+    "tokens_per_second": ("tokens per second", 1.0),
 }
-"""Values of the log that have a chart, by name."""
+"""Values of the log that have a chart: what they are called, and a factor."""
+
+COLOUR = 3
+"""Of the lines: without dashes."""
 
 MOST_POINTS = 400
 """Points of a line; of more, means of neighbours."""
@@ -39,6 +42,7 @@ def page(record: Record) -> str:
         state=state_of(record),
         complete=record.complete,
         options=run["options"],
+        mix=record.mix,
         progress=_progress(record),
         curve=_mean_loss(record),
         tasks=[(name, _task_charts(record, name, key)) for key, name in enumerate(record.tasks)],
@@ -89,7 +93,7 @@ def _mean_loss(record: Record) -> Markup | None:
     """Mean validation loss by epoch."""
     points = [(float(e.number), e.mean_loss) for e in record.epochs if e.mean_loss is not None]
     best = None if record.best is None else float(record.best.number)
-    return _chart("mean-loss", "mean validation loss", points, 1, "epoch", best)
+    return _chart("mean-loss", "mean validation loss", points, "epoch", best)
 
 
 def _task_charts(record: Record, name: str, key: int) -> list[Markup]:
@@ -98,21 +102,22 @@ def _task_charts(record: Record, name: str, key: int) -> list[Markup]:
     found = []
     for value, title in ((HEADLINE, record.tasks[name]["metric"]), (LOSS, "validation loss")):
         points = [(float(e.number), e.scores.get(name, {}).get(value)) for e in record.epochs]
-        chart = _chart(f"t{key}-{value}", f"{name}: {title}", points, 1, "epoch", best, title)
+        chart = _chart(f"t{key}-{value}", f"{name}: {title}", points, "epoch", best, title)
         found += [chart] if chart is not None else []
     return found
 
 
 def _logged(record: Record, key: str) -> Markup | None:
-    points = [(float(step.number), step.values.get(key)) for step in record.steps]
-    return _chart(f"log-{key}", LOGGED[key], points, 3, "step")
+    title, factor = LOGGED[key]
+    values = ((float(step.number), step.values.get(key)) for step in record.steps)
+    points = [(place, value * factor) for place, value in values if value is not None]
+    return _chart(f"log-{key}", title, points, "step")
 
 
 def _chart(
     key: str,
     title: str,
     points: Sequence[tuple[float, float | None]],
-    number: int,
     x: str,
     best: float | None = None,
     y: str = "",
@@ -123,7 +128,7 @@ def _chart(
         return None
     last = f"{title} ends at {known[-1][1]:.4g} after {x} {known[-1][0]:g}"
     words = Words(key, f"{title} by {x}", last, x, y or title)
-    return lines([Line(title, known, number, best)], words)
+    return lines([Line(title, known, COLOUR, best)], words)
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

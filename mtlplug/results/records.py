@@ -68,6 +68,12 @@ class Record:
         return tasks
 
     @property
+    def mix(self) -> str:
+        """How often each task comes, and how its loss is weighted."""
+        options = self.run["options"]
+        return f"{options.get('mix', '-')}, weighting {options.get('weighting', '-')}"
+
+    @property
     def best(self) -> Epoch | None:
         """The epoch with the lowest mean validation loss so far."""
         return next((each for each in reversed(self.epochs) if each.best), None)

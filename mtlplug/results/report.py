@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from mtlplug.formats import Detail
 from mtlplug.listing import new_console
 from mtlplug.pages.table import Cell, Table, figure
 from mtlplug.pages.typesetting import to_rich
 from mtlplug.results.compare import CONFIDENCE, Difference
 from mtlplug.results.evaluate import Evaluation
+from mtlplug.scoring import Detail
 
 
 def as_json(

@@ -44,6 +44,7 @@ def _print(console: Console, record: Record) -> None:
     for line in (
         f"run {record.folder}: {state_of(record)}",
         f"groups {options['groups']} of suite {options['suite']}, model {options['model']}",
+        f"mix {record.mix}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in all_tables(record):

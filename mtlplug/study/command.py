@@ -115,8 +115,8 @@ def _run(
         per_gpu=int(given.get("per_gpu") or 1),
         launcher=tuple(given.get("launcher") or ()),
         address=given.get("address"),
+        fork=bool(given.get("fork")),
     )
-    # Its processes import torch while this one reads the data.
     executor = make_executor(given.get("executor") or "local", resources, load_plugins())
     # To be asked to end is to be interrupted: the pool ends with this process either way.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -10,12 +10,13 @@ from itertools import islice
 import numpy as np
 import torch
 
-from mtlplug.bench.ceiling import give_back_memory, synchronize
+from mtlplug.bench.ceiling import synchronize
 from mtlplug.study.opening import Study
 from mtlplug.study.overview import State
 from mtlplug.study.plan import Cell
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.launch import start
+from mtlplug.training.memory import give_back_memory
 from mtlplug.training.pretrain import prepare_steps
 
 STEPS = 4

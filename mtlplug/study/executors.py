@@ -41,6 +41,7 @@ class Resources:
         per_gpu: cells that share a GPU.
         launcher: command that starts the ranks of pre-finetuning cells; none: one process.
         address: of a cluster, where the executor knows one.
+        fork: nothing was computed in this process yet, and copies of it may work.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Resources:
     per_gpu: int = 1
     launcher: tuple[str, ...] = ()
     address: str | None = None
+    fork: bool = False
 
 
 class Executor(ABC):

@@ -73,7 +73,7 @@ def open_study(
     settings = given.get("settings") or settings_of(workspace, given)
     shared = shared_options(workspace, options)
     encoder = Encoder.from_pretrained(workspace.config.model)
-    data = build(workspace, settings, shared, console)
+    data = build(workspace, settings, shared, encoder.max_length, console)
     plan = Plan(
         settings=settings,
         options=shared,
@@ -105,9 +105,21 @@ def shared_options(workspace: Workspace, options: Mapping[str, Any]) -> dict[str
 
 
 def build(
-    workspace: Workspace, settings: Settings, shared: Mapping[str, Any], console: Console
+    workspace: Workspace,
+    settings: Settings,
+    shared: Mapping[str, Any],
+    limit: int,
+    console: Console,
 ) -> dict[str, dict[str, TaskData]]:
-    """The stored features of everything the study trains on, made where they are missing."""
+    """The stored features of everything the study trains on, made where they are missing.
+
+    Args:
+        workspace: plugins, suite, options.
+        settings: what is run.
+        shared: options that all runs share.
+        limit: the longest sequence the encoder takes.
+        console: shows the reading.
+    """
     suite, formats = workspace.suite, workspace.plugins.formats
     columns = [each for each in settings.columns if each != BASELINE]
     tasks = {
@@ -120,7 +132,7 @@ def build(
         chosen = {key: caps[key] for key in ("max_length", "max_rows_per_task") if key in caps}
         config = replace(workspace.config, **chosen)
         jobs = [(suite.tasks[name], formats[suite.tasks[name].format]) for name in names]
-        builder = replace(workspace, config=config).builder()
+        builder = replace(workspace, config=config).builder(limit)
         with BuildDisplay(console, len(jobs)) as reading:
             built = build_all(builder, jobs, [TRAIN, VALID], reading.tell)
         found[kind] = {each.task.name: each for each in built}
@@ -142,7 +154,7 @@ def target_of(data: TaskData, info: Mapping[str, Any]) -> Target:
         valid=int(valid.meta["rows"]),
         chance=scores.get("chance", {}).get(metric),
         majority=scores.get("majority", {}).get(metric),
-        note=str(info.get("part") or info.get("state") or ""),
+        note=str(info.get("part", "")),
     )
 
 

@@ -1,8 +1,7 @@
 """The local executor: a pool of processes on this machine, each working on cell after cell.
 
-The processes stay, so that torch is imported once in each. They speak in lines of JSON over their
-pipes; what a cell prints goes to its log. A process that dies costs its cell alone: the cell is
-noted as failed, and another process takes its place. When the driver dies they end with it.
+The processes stay. A process that dies costs its cell alone: the cell is noted as failed, and
+another process takes its place. What they are and how they speak: `mtlplug.study.worker`.
 """
 
 from __future__ import annotations
@@ -10,32 +9,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import queue
 import selectors
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mtlplug.study.cell import record_crash, run_logged
+from mtlplug.study.cell import record_crash
 from mtlplug.study.executors import Ended, Executor, Resources
 from mtlplug.study.plan import Cell
 from mtlplug.study.results import FAILED
-
-SERVE = "from mtlplug.study.pool import serve; serve()"
+from mtlplug.study.worker import Forked, Process, Started
 
 
 @dataclass
 class Worker:
     """One process of the pool, and what it is at."""
 
-    process: subprocess.Popen[str]
+    process: Process
     slot: int
     cell: Cell | None = None
     started: float = 0.0
@@ -50,6 +43,7 @@ class Pool(Executor):
         threads: of each, on a CPU.
         devices: what each process sees as its GPU, by slot; empty on a CPU.
         launcher: command that starts the ranks of pre-finetuning cells; none: one process.
+        fork: the first processes may be forked from this one; not with GPUs.
     """
 
     def __init__(
@@ -59,6 +53,8 @@ class Pool(Executor):
         threads: int,
         devices: Sequence[str] = (),
         launcher: Sequence[str] = (),
+        *,
+        fork: bool = False,
     ) -> None:
         self.folder = folder
         self.size = size
@@ -66,7 +62,9 @@ class Pool(Executor):
         self._devices = devices
         self._launcher = tuple(launcher)
         self._selector = selectors.DefaultSelector()
-        self._workers = [self._start(slot) for slot in range(size)]
+        self._workers: list[Worker] = []
+        for slot in range(size):
+            self._workers.append(self._worker(slot, fork=fork and not devices))
 
     @classmethod
     def of(cls, resources: Resources) -> Pool:
@@ -82,6 +80,7 @@ class Pool(Executor):
             resources.threads,
             [str(number) for number in range(gpus)],
             resources.launcher,
+            fork=resources.fork,
         )
 
     def submit(self, cell: Cell) -> None:
@@ -94,7 +93,6 @@ class Pool(Executor):
             "launcher": self._launcher,
         }
         with suppress(BrokenPipeError):  # its end shows on the other pipe
-            assert worker.process.stdin is not None
             worker.process.stdin.write(json.dumps(job) + "\n")
             worker.process.stdin.flush()
 
@@ -103,7 +101,6 @@ class Pool(Executor):
         ended = []
         for key, _ in self._selector.select(seconds):
             worker: Worker = key.data
-            assert worker.process.stdout is not None
             line = worker.process.stdout.readline()
             if line:
                 ended.append(self._ended(worker, str(json.loads(line)["state"])))
@@ -123,7 +120,7 @@ class Pool(Executor):
         if state == FAILED:
             # Whatever went wrong may have left the process in a bad way.
             self._end(worker)
-            self._workers[worker.slot] = self._start(worker.slot)
+            self._workers[worker.slot] = self._worker(worker.slot)
         return Ended(cell, state, time.time() - worker.started)
 
     def _dead(self, worker: Worker) -> Ended:
@@ -138,7 +135,7 @@ class Pool(Executor):
         state = record_crash(self.folder, worker.cell, worker.started, _reason(code))
         ended = Ended(worker.cell, state, time.time() - worker.started)
         self._end(worker)
-        self._workers[worker.slot] = self._start(worker.slot)
+        self._workers[worker.slot] = self._worker(worker.slot)
         return ended
 
     def _end(self, worker: Worker) -> None:
@@ -146,24 +143,18 @@ class Pool(Executor):
         with suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
-        self._selector.unregister(worker.process.stdout)  # type: ignore[arg-type]
+        self._selector.unregister(worker.process.stdout)
 
-    def _start(self, slot: int) -> Worker:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
-        if self._devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-            bufsize=1,
-            # An interrupt of the terminal is the driver's to answer.
-            start_new_session=True,
-        )
+    def _worker(self, slot: int, *, fork: bool = False) -> Worker:
+        """Start a process."""
+        process: Process
+        if fork:
+            process = Forked(self._threads, [each.process for each in self._workers])
+        else:
+            device = self._devices[slot % len(self._devices)] if self._devices else None
+            process = Started(self._threads, device)
         worker = Worker(process, slot)
-        self._selector.register(process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
+        self._selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
 
 
@@ -173,27 +164,3 @@ def _reason(code: int) -> str:
     name = signal.Signals(-code).name
     memory = " (out of memory, perhaps; use fewer --workers)" if name == "SIGKILL" else ""
     return f"the process was ended by {name}{memory}"
-
-
-def serve() -> None:
-    """Work on the cells that come in over standard input, until it closes."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    # Imported before the first cell comes, while the driver is still planning.
-    from mtlplug.bench.ceiling import give_back_memory
-    from mtlplug.training import pretrain as _  # noqa: F401
-
-    while True:
-        job = jobs.get()
-        cell = Cell(**job["cell"])
-        state = run_logged(Path(job["folder"]), cell, job["launcher"])
-        give_back_memory()  # or a process grows from cell to cell, by gigabytes in an hour
-        answers.write(json.dumps({"cell": cell.name, "state": state}) + "\n")
-
-
-def _listen(jobs: queue.SimpleQueue[Mapping[str, Any]]) -> None:
-    for line in sys.stdin:
-        jobs.put(json.loads(line))
-    # The driver is gone: so goes this process, with all it started.
-    os.killpg(os.getpgrp(), signal.SIGKILL)

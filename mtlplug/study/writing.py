@@ -32,7 +32,8 @@ def write_report(results: Results, folder: Path, console: Console) -> None:
             _write(place / f"{table.name}{ending}", render(table))
     _write(folder / PAGE, page(results))
     for table in (table_1(results), table_2(results), costs(results)):
-        console.print(to_rich(table))
+        if table.rows:
+            console.print(to_rich(table))
     console.print(f"page: {folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -177,21 +177,31 @@ class Checkpoints:
     def _newest(self) -> Found | None:
         """The newest checkpoint of which every byte is as it was written; None: there is none.
 
+        Newer ones are set aside: the run comes to their steps again.
+
         Raises:
             MtlplugError: there are some, and all are damaged.
         """
-        refused: list[str] = []
+        refused: dict[str, str] = {}
         for name in self._names():
             if problem := self._problem_of(name):
-                refused.append(f"checkpoint {name} is damaged ({problem})")
+                refused[name] = f"checkpoint {name} is damaged ({problem})"
             else:
-                return self._found(name, refused)
+                for other in refused:
+                    self._set_aside(other)
+                return self._found(name, list(refused.values()))
         if refused:
             raise MtlplugError(
-                f"in {self.place} {'; '.join(refused)}, and there is no other to go on from; "
-                "start over with --overwrite"
+                f"in {self.place} {'; '.join(refused.values())}, and there is no other to go on "
+                "from; start over with --overwrite"
             )
         return None
+
+    def _set_aside(self, name: str) -> None:
+        """Give a damaged checkpoint a name under which nobody looks for one."""
+        aside = self.place / f"{name}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.place / name).rename(aside)
 
     def newest(self) -> Found | None:
         """The same on all ranks: rank 0 reads every byte, the others what they need.
@@ -287,11 +297,18 @@ class Checkpoints:
         sync_folder(self.place)
         self._remove_old()
 
+    def _needs(self, name: str) -> list[str]:
+        """The checkpoints that one needs; none if it is damaged."""
+        try:
+            return list(read_json(self.place / name / PROGRESS)["needs"])
+        except MISFITS:
+            return []
+
     def _remove_old(self) -> None:
         """Keep the newest ones, and those they need."""
         names = self._names()
         newest = names[: self.keep]
-        kept = {*newest, *chain(*(read_json(self.place / n / PROGRESS)["needs"] for n in newest))}
+        kept = {*newest, *chain(*map(self._needs, newest))}
         for name in set(names) - kept:
             # Gone at once: half a checkpoint would look like a damaged one.
             gone = self.place / f"{name}.old.tmp"

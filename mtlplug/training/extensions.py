@@ -27,7 +27,13 @@ def prepare_extensions(cache: Path) -> None:
     Args:
         cache: in which the folder is made, unless the user named one in `TORCH_EXTENSIONS_DIR`.
     """
-    if VARIABLE in os.environ:
+    if named := os.environ.get(VARIABLE):
+        for lock in sorted(Path(named).glob("*/lock")):
+            logging.warning(
+                "%s: another process compiles there, or was killed while it did; in that case "
+                "remove the file, for which DeepSpeed would wait for ever",
+                lock,
+            )
         return
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     folder = cache / "extensions" / f"torch-{torch.__version__}-python-{python}"

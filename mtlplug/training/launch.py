@@ -66,8 +66,12 @@ def _meet(backend: str) -> None:
         ) from None
 
 
+def ranks_here(size: int) -> int:
+    """How many of the ranks are on this host, as the launcher tells."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or size)
+
+
 def _share_cores(size: int) -> None:
     """Give each process of this host its share of the cores, unless the user said otherwise."""
     if "OMP_NUM_THREADS" not in os.environ:
-        here = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or size
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(here)))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here(size)))

@@ -19,7 +19,10 @@ follow from the same table and have not been measured.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -33,12 +36,13 @@ from mtlplug.errors import MtlplugError
 from mtlplug.model.activations import Activations
 from mtlplug.processor import free_memory
 from mtlplug.training.engine import precision_of
+from mtlplug.training.launch import ranks_here
 from mtlplug.world import World
 
-LIBRARIES = {"cpu": 560 << 20, "cuda": 600 << 20}
-"""The interpreter, torch, DeepSpeed and transformers, loaded; on a GPU its context."""
+LIBRARIES = {"cpu": 640 << 20, "cuda": 600 << 20}
+"""The interpreter, torch, DeepSpeed and transformers, loaded and at work; on a GPU its context."""
 
-PASSING = 1.25
+PASSING = 1.35
 """What is in use at the peak of a backward pass, over what was kept for it: gradients of
 activations, and results on their way from one operation to the next."""
 
@@ -134,29 +138,42 @@ def largest_micro_batch(
     return max(found)
 
 
+def give_back_memory() -> None:
+    """Free what is held and not used any more: the last engine, or what passes left behind."""
+    gc.collect()  # DeepSpeed's engine holds itself in cycles
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # glibc keeps what is freed; others have no such call
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory that can still be had where a run's tensors lie; None: not known."""
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
 
 
 def check_memory(memory: Memory, config: RunConfig, world: World) -> None:
-    """Refuse what cannot fit.
+    """Refuse what cannot fit, on all ranks alike: rank 0 decides.
 
-    What this process holds already is part of the peak, and not free any more.
+    The libraries are there already, and so not among what must still be free.
 
     Raises:
         MtlplugError: says what is needed, what there is, and what to change.
     """
+    if problem := world.broadcast(_misfit(memory, config, world) if world.main else None):
+        raise MtlplugError(problem)
+
+
+def _misfit(memory: Memory, config: RunConfig, world: World) -> str | None:
+    """What is said of a run that cannot fit; None where it can, or nothing is known."""
     free = free_bytes(world.device)
-    if free is None:
-        return
-    here = world.size if world.device.type == "cpu" else 1
+    here = ranks_here(world.size) if world.device.type == "cpu" else 1
     needed = here * (memory.peak - memory.libraries)
-    if needed <= free:
-        return
+    if free is None or needed <= free:
+        return None
     place = "this GPU" if world.device.type == "cuda" else "this machine"
     advice = ", ".join(_advice(memory, config, world.size))
-    raise MtlplugError(
+    return (
         f"the run would take {needed / GIB:.1f} GiB, of which activations "
         f"{here * memory.activations / GIB:.1f}, and {place} has {free / GIB:.1f} GiB free; "
         f"{advice}, or begin all the same with --ignore-memory"

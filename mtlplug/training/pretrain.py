@@ -33,7 +33,13 @@ from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
-from mtlplug.training.memory import Memory, check_memory, foretell, largest_micro_batch
+from mtlplug.training.memory import (
+    Memory,
+    check_memory,
+    foretell,
+    give_back_memory,
+    largest_micro_batch,
+)
 from mtlplug.training.observers import Observers
 from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
 from mtlplug.training.record import describe, make_report
@@ -72,7 +78,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
-    data = build_data(workspace, tasks, console)
+    data = build_data(workspace, tasks, console, encoder.max_length)
     run = describe(workspace, data, deepspeed_config, world)
     if not config.overwrite:
         folder.check(run)
@@ -113,23 +119,35 @@ def foretell_memory(
     """Peak memory of one rank, before anything is allocated for training."""
     config = workspace.config
     pool, packer = prepare_mix(workspace, data, encoder)
+    longest = max(int(each.stores[TRAIN].lengths_N.max()) for each in data)
     activations, tokens = largest_micro_batch(
         packer,
         pool,
         world.size,
-        Activations.of(encoder, int(max(each.stores[TRAIN].lengths_N.max() for each in data))),
+        Activations.of(encoder.to(world.device), min(longest, encoder.max_length)),
         checkpointing=config.gradient_checkpointing,
     )
     model = new_model(encoder, data, config.seed, workspace.weighting)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    del model
+    give_back_memory()
     return foretell(parameters, activations, tokens, deepspeed_config, world)
 
 
-def build_data(workspace: Workspace, tasks: Sequence[Task], console: Console) -> list[TaskData]:
-    """The stored features of all tasks, made where they are missing."""
+def build_data(
+    workspace: Workspace, tasks: Sequence[Task], console: Console, limit: int | None = None
+) -> list[TaskData]:
+    """The stored features of all tasks, made where they are missing.
+
+    Args:
+        workspace: plugins, suite, options.
+        tasks: of the suite.
+        console: shows the reading.
+        limit: the longest sequence the encoder takes, where it is known.
+    """
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
     with BuildDisplay(console, len(jobs)) as reading:
-        return build_all(workspace.builder(), jobs, [TRAIN, VALID], reading.tell)
+        return build_all(workspace.builder(limit), jobs, [TRAIN, VALID], reading.tell)
 
 
 def prepare_training(

@@ -19,6 +19,7 @@ from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.listing import new_console, show_rows
 from mtlplug.model.activations import seconds_of_pass
 from mtlplug.model.encoder import Encoder
+from mtlplug.pages.wording import duration, plural
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import precision_of
 from mtlplug.training.folder import RunFolder
@@ -157,15 +158,9 @@ def _show_time(
 ) -> None:
     epoch = sum(seconds.values())
     console.print(
-        f"time: about {_duration(epoch)} an epoch of {pool.steps_per_epoch:,} steps, of which "
-        f"evaluation {_duration(seconds['evaluation'])}; at most {config.max_epochs} epochs, "
-        f"{_duration(epoch * config.max_epochs)}; without updates and reading "
-        "(mtlplug bench measures whole steps)",
+        f"time: about {duration(epoch)} an epoch of {pool.steps_per_epoch:,} steps, of which "
+        f"evaluation {duration(seconds['evaluation'])}; at most "
+        f"{plural(config.max_epochs, 'epoch')}, {duration(epoch * config.max_epochs)}; without "
+        "updates and reading (mtlplug bench measures whole steps)",
         highlight=False,
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

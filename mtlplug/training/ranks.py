@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Seen:
         doing: one of the above.
         since: when it began with it, seconds since the epoch.
         told: when it last said anything.
+        space: in which its process has its number; containers have their own.
     """
 
     rank: int
@@ -47,19 +49,20 @@ class Seen:
     doing: str
     since: float
     told: float
+    space: str
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.process} on {self.host})"
 
     @property
     def gone(self) -> bool:
-        """Whether its process has ended; of another host's it is not known."""
-        if self.host != socket.gethostname():
+        """Whether its process has ended; of another host's or container's it is not known."""
+        if (self.host, self.space) != (socket.gethostname(), _space()):
             return False
         try:
             stat = Path(f"/proc/{self.process}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:
-            return not Path("/proc/self/stat").exists() and not _alive(self.process)
+            return not _alive(self.process)
         return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
@@ -142,7 +145,7 @@ class Ranks:
     def _mine(self) -> Seen:
         host = socket.gethostname()
         doing = (self._step, self._doing, self._since)
-        return Seen(self.world.rank, os.getpid(), host, *doing, time.time())
+        return Seen(self.world.rank, os.getpid(), host, *doing, time.time(), _space())
 
     def _tell(self) -> None:
         file = self._file(self.world.rank)
@@ -152,8 +155,13 @@ class Ranks:
 
     def _others(self) -> list[Seen]:
         """Those that have not ended."""
-        files = [self._file(rank) for rank in range(self.world.size) if rank != self.world.rank]
-        return [Seen(**json.loads(f.read_text(encoding="utf-8"))) for f in files if f.exists()]
+        found = []
+        for rank in range(self.world.size):
+            with suppress(FileNotFoundError):
+                if rank != self.world.rank:
+                    text = self._file(rank).read_text(encoding="utf-8")
+                    found.append(Seen(**json.loads(text)))
+        return found
 
     def _file(self, rank: int) -> Path:
         return self.place / f"rank-{rank}.json"
@@ -172,6 +180,14 @@ def hanging(ranks: list[Seen], silent: list[Seen], limit: float) -> str:
     told = told or [f"{each} {each.doing} after step {each.step}" for each in doing]
     told = told or [f"all ranks wait for each other after step {ranks[0].step}"]
     return f"{' and '.join(told)}, for more than {limit:g} s"
+
+
+def _space() -> str:
+    """What tells the process numbers of containers apart, where the system says so."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _alive(process: int) -> bool:

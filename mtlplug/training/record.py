@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,9 @@ FREE_TO_CHANGE = (
 OF_THE_RANKS = ("train_batch_size", "train_micro_batch_size_per_gpu")
 """What we write into a DeepSpeed configuration to suit the number of ranks."""
 
+# A study asks once for each of its many runs.
+_version = functools.cache(importlib.metadata.version)
+
 
 def describe(
     workspace: Workspace,
@@ -61,7 +65,7 @@ def describe(
         "plugins": [dataclasses.asdict(plugin) for plugin in workspace.plugins.plugins],
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
+            **{name: _version(name) for name in packages},
         },
         "tasks": {
             each.task.name: {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mtlplug.bench.ceiling import PeakMemory, gemm_ceiling, give_back_memory, highest
+from mtlplug.bench.ceiling import PeakMemory, gemm_ceiling, highest
+from mtlplug.training.memory import give_back_memory
 
 CPU = torch.device("cpu")
 

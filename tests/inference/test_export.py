@@ -86,7 +86,7 @@ def test_the_card_is_one_the_hub_library_reads(exported: Path) -> None:
     assert model_index_to_eval_results(index) == ("tags", card.data.eval_results)
     text = str(card)
     assert "| kinds | C | 24 | 2 | accuracy |" in text
-    assert "mtlplug run --groups SL+QA+C --suite tiny.toml --model model" in text
+    assert "mtlplug run --groups SL+QA+C --suite tiny.toml --precision fp32" in text
     assert "--learning-rate 0.01" in text
     assert str(exported.parent.parent) not in text
 

@@ -138,11 +138,20 @@ def test_no_answer_is_an_answer_where_training_had_it(run: TrainedRun) -> None:
     (found,) = run.predict("spans", [row], no_answer_threshold=-1e9)
     assert found["text"] != ""
     task = run.tasks["spans"]
+    run.predictors.clear()
     with patch.dict(task.facts, {"unanswerable": True}):  # type: ignore[arg-type]
         (found,) = run.predict("spans", [row], no_answer_threshold=-1e9)
         assert (found["text"], found["start"]) == ("", None)
         (found,) = run.predict("spans", [row], no_answer_threshold=1e9)
         assert found["text"] != ""
+
+
+def test_rows_without_ids_are_not_taken_for_one(run: TrainedRun) -> None:
+    """Rows are numbered through, and nothing is remembered of each."""
+    predictor = prediction.Predictor(run, ["spans"])
+    rows = [Row({"question": "w7 ?", "context": "w1 w7"}) for _ in range(3)]
+    assert len(list(predictor(rows))) == 3
+    assert predictor.counts == {}
 
 
 class Plain(TaskFormat):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from mtlplug.model.activations import Activations, seconds_of_pass
+from mtlplug.model.activations import RECOMPUTED, Activations, seconds_of_pass
 from mtlplug.model.encoder import Encoder
 
 
@@ -26,6 +26,7 @@ def test_bytes_grow_with_tokens_and_layers() -> None:
     assert 2.0 <= few.kept([64]) / few.kept([32]) < 2.6
     assert 1.7 < many.kept([64]) / few.kept([64]) < 2.0
     assert few.kept([64, 32]) == pytest.approx(few.kept([64]) + few.kept([32]))
+    assert few.kept([256]) == pytest.approx(2 * few.kept([128]))
     assert few.kept([48]) == pytest.approx((few.kept([32]) + few.kept([64])) / 2)
 
 
@@ -37,13 +38,13 @@ def test_bytes_of_a_layer() -> None:
 
 
 def test_checkpointing() -> None:
-    """It is counted as if it were off, and is on again; the formula has a layer and the inputs."""
-    plain, saving = Activations.of(encoder(4), 64), encoder(4, checkpointing=True)
+    """It is counted as if it were off, and is on again; the formula has inputs and a share."""
+    plain, saving = Activations.of(encoder(8), 64), encoder(8, checkpointing=True)
     found = Activations.of(saving, 64)
     assert found.bytes_X == plain.bytes_X
     assert saving.model.is_gradient_checkpointing
     assert found.kept([64], checkpointing=True) == pytest.approx(
-        4 * 4 * 32 * 64 + plain.kept([64]) / 4
+        8 * 4 * 32 * 64 + plain.kept([64]) * RECOMPUTED
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mtlplug_c import Classification
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -16,7 +18,9 @@ from mtlplug.batching.packing import Packer
 from mtlplug.data.build import TaskData
 from mtlplug.doctor.job import without_dropout
 from mtlplug.errors import MtlplugError
+from mtlplug.formats import Task
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.ragged import Splits
 from mtlplug.training.pretrain import new_model
 from tests import toy
 
@@ -120,3 +124,51 @@ def test_heads_start_the_same_for_the_same_seed(data: list[TaskData], tmp_path: 
     assert not all(
         torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
     )
+
+
+class Borrowing(Classification):
+    """Scores by the encoder's input embeddings."""
+
+    borrows = ("input_embeddings",)
+
+    def head(self, task: Task, hidden_size: int) -> nn.Module:
+        """A linear layer, and the embeddings of the first labels."""
+
+        class Head(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.linear = nn.Linear(hidden_size, hidden_size)
+
+            def forward(
+                self, rows_RD: torch.Tensor, splits: Splits, input_embeddings: torch.Tensor
+            ) -> torch.Tensor:
+                return nn.functional.linear(self.linear(rows_RD), input_embeddings[:3])
+
+        return Head()
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_a_borrowed_parameter_stays_the_encoders(
+    data: list[TaskData], packer: Packer, run: bool
+) -> None:
+    """It is counted and saved once, trained by both, and lent to heads without rows, too."""
+    borrowing = [
+        dataclasses.replace(each, format=Borrowing()) if each.task.format == "C" else each
+        for each in data
+    ]
+    model = new_model(toy.encoder(), borrowing, seed=1)
+    model.run_absent_heads = run
+    embeddings = model.encoder.model.get_input_embeddings().weight
+    loans = [head for head, parameter in model.loans() if parameter is embeddings]
+    assert loans == [model.heads[1], model.heads[2]]
+    assert sum(parameter is embeddings for parameter in model.parameters()) == 1
+    assert [*model.heads[1].state_dict()] == ["linear.weight", "linear.bias"]
+    only = Members(np.full(4, 1), np.arange(4))  # features of one of the tasks that borrow
+    batch = packer.pack(only, 4)
+    model(batch).loss.backward()
+    assert embeddings.grad is not None
+    assert 0 not in batch.stream.ids_T
+    assert embeddings.grad[0].abs().sum() > 0  # of a token that only the head computes with
+    for parameter in model.heads[2].parameters():
+        assert parameter.grad is not None
+        assert (parameter.grad == 0).all()

@@ -49,15 +49,14 @@ def test_a_row_that_counts_twice(evaluations: dict[str, Evaluation]) -> None:
     assert [kinds.metrics_of([n])["accuracy"] == 100 for n in range(8)] == right
 
 
-def test_windows_of_a_row_stay_together(suite: Path, runs: tuple[Path, Path]) -> None:
-    """Rows of several features are one row, with all their windows."""
-    changed = suite.with_name("narrow.toml")
-    text = suite.read_text(encoding="utf-8").replace("max_length = 40, stride = 8",
-                                                    "max_length = 12, stride = 2")  # fmt: skip
-    changed.write_text(text, encoding="utf-8")
+def test_windows_of_a_row_stay_together(suite: Path) -> None:
+    """Rows of several features are one row, with all their windows; changes by --set are kept."""
     folder = suite.parent / "narrow"
-    done = command("run", "--groups", "QA", "--suite", changed, "--output", folder,
-                   "--max-epochs", "1")  # fmt: skip
+    narrow = (("max_length", 12), ("stride", 2), ("max_question", 2))
+    more = [each for key, value in narrow for each in
+            ("--set", f"tasks.spans.options.{key}={value}")]  # fmt: skip
+    done = command("run", "--groups", "QA", "--suite", suite, "--output", folder,
+                   "--max-epochs", "1", *more)  # fmt: skip
     assert done.exit_code == 0, done.output
     found = evaluate_run(folder, "spans")
     assert len(found.rows) == 8

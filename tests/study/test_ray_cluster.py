@@ -79,7 +79,7 @@ def scores(folder: Path) -> dict[str, Any]:
     return {trial.cell: (trial.score, trial.loss) for trial in found.trials}
 
 
-def _wait_for(condition: Any, seconds: float = 180) -> None:
+def _wait_for(condition: Any, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

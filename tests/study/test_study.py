@@ -224,7 +224,7 @@ def test_another_model_does_not_go_into_the_same_folder(
     assert "holds a study with another model" in result.output
 
 
-def _wait_for(condition: Any, seconds: float = 120) -> None:
+def _wait_for(condition: Any, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

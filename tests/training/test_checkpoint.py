@@ -115,7 +115,7 @@ DAMAGES: list[Callable[[Path], Any]] = [
 def test_damage_is_noticed_and_the_one_before_used(
     tmp_path: Path, name: str, damage: Callable[[Path], Any]
 ) -> None:
-    """Whatever happened to any of the files; what is wrong is said."""
+    """Whatever happened to any of the files; what is wrong is said, and the step taken again."""
     checkpoints = write(tmp_path, "step-1", "step-2")
     assert problem_of(tmp_path / "step-2") is None
     damage(tmp_path / "step-2" / name)
@@ -125,6 +125,21 @@ def test_damage_is_noticed_and_the_one_before_used(
     (refused,) = found.refused
     assert refused.startswith("checkpoint step-2 is damaged")
     assert name in refused
+    for step in ("step-2", "step-3"):
+        assert not checkpoints.has(step)
+        checkpoints.save(step, part(), progress())
+        checkpoints.wait()
+    assert names(tmp_path) == ["step-2", "step-2.damaged", "step-3"]
+
+
+def test_an_older_one_that_is_damaged_holds_nothing_up(tmp_path: Path) -> None:
+    """It is not looked at while newer ones are whole, and goes in its turn."""
+    checkpoints = write(tmp_path, "step-1", "step-2", keep=3)
+    (tmp_path / "step-1" / "progress.json").write_text("{")
+    for step in ("step-3", "step-4"):
+        checkpoints.save(step, part(), progress())
+        checkpoints.wait()
+    assert names(tmp_path) == ["step-2", "step-3", "step-4"]
 
 
 def test_a_checkpoint_whose_best_weights_are_damaged_is_not_used(tmp_path: Path) -> None:

@@ -46,11 +46,18 @@ def test_a_lock_goes_with_the_process_that_made_it(tmp_path: Path) -> None:
     assert not lock.exists()
 
 
-def test_the_folder_is_ours_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By torch and Python version; what the user named stays; no folder, no harm."""
-    monkeypatch.setenv(VARIABLE, "mine")
+def test_the_folder_is_ours_unless_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By torch and Python version; what the user named stays, locks too; no folder, no harm."""
+    mine = tmp_path / "mine"
+    (mine / "op").mkdir(parents=True)
+    (mine / "op" / "lock").touch()
+    monkeypatch.setenv(VARIABLE, str(mine))
     prepare_extensions(tmp_path)
-    assert os.environ[VARIABLE] == "mine"
+    assert os.environ[VARIABLE] == str(mine)
+    assert (mine / "op" / "lock").exists()
+    assert f"{mine / 'op' / 'lock'}: another process compiles there" in caplog.text
     monkeypatch.delenv(VARIABLE)
     (tmp_path / "file").touch()
     prepare_extensions(tmp_path / "file")

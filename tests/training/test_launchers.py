@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import small_suite
+from tests.small_suite import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -22,13 +23,6 @@ ZERO3 = {"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold":
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three small tasks with an encoder."""
     return small_suite.write(tmp_path_factory.mktemp("launchers"))
-
-
-def free_port() -> str:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def train(suite: Path, output: Path, launcher: list[str], *more: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_scores_are_the_formula() -> None:
 def test_attachment_scores() -> None:
     """UAS counts heads, LAS heads with their relation; words cut off count as wrong."""
     gold = [[2, "det"], [3, "nsubj"], [0, "root"], [3, "obj"]]
-    reference = {"gold": gold, "words": [1, 2, 3]}  # the fourth was cut
+    reference = {"gold": gold, "rows": [0, 1, 2, 3]}  # the fourth was cut
     ours = [[0, "root"], [2, "det"], [3, "obj"], [1, "det"]]
     scores = DependencyParsing().metrics(Task("t", "DEP"), [ours], [reference])
     assert scores == {"uas": 50.0, "las": 25.0}
