@@ -77,7 +77,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     expected = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "mtlplug").rglob("*")
-        if path.suffix in (".py", ".toml", ".typed", ".html")
+        if path.is_file() and path.suffix != ".pyc"
     }
     expected |= {path.name for path in (ROOT / "plugins").glob("*.py")}
     expected |= {

@@ -31,6 +31,9 @@ DTYPES = {
 }
 """As safetensors calls them."""
 
+AT_ONCE = 32 << 20
+"""Bytes written before the disk is asked whether it has something to do."""
+
 Entry = tuple[int, str]
 """Size in bytes and SHA-256 of a file."""
 
@@ -73,11 +76,11 @@ def problem_of(place: Path) -> str | None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Entry:
-    """Write a safetensors file and bring it to the disk while its digest is computed.
+    """Write a safetensors file; the disk is at work and the digest computed meanwhile.
 
-    safetensors' own `save_file` gives no digest, and to read the file again takes as long as many
-    a disk takes to write it. The format: the header's length in 8 bytes, a header of JSON, and the
-    numbers, end to end (https://github.com/huggingface/safetensors#format).
+    safetensors' own `save_file` gives no digest, and leaves the disk idle until all is written. The
+    format: the header's length in 8 bytes, a header of JSON, and the numbers, end to end
+    (https://github.com/huggingface/safetensors#format).
 
     Args:
         path: of the file.
@@ -99,10 +102,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Entry:
     text += b" " * (-len(text) % 8)
     parts: list[bytes | memoryview] = [struct.pack("<Q", len(text)), text]
     parts += [tensor.reshape(-1).view(torch.uint8).numpy().data for _, tensor in ordered]
-    with ThreadPoolExecutor(1) as other, path.open("wb") as file:
-        digest = other.submit(_digest_of, parts)
+    with ThreadPoolExecutor(2) as others, path.open("wb") as file:
+        digest = others.submit(_digest_of, parts)
+        syncing = others.submit(os.fsync, file.fileno())
         for part in parts:
-            file.write(part)
+            for start in range(0, len(part), AT_ONCE):
+                file.write(part[start : start + AT_ONCE])
+                if syncing.done():
+                    syncing.result()  # a disk tells of a fault once
+                    syncing = others.submit(os.fsync, file.fileno())
+        syncing.result()
         file.flush()
         os.fsync(file.fileno())
     return sum(len(part) for part in parts), digest.result()

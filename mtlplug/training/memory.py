@@ -39,8 +39,8 @@ from mtlplug.training.engine import precision_of
 from mtlplug.training.launch import ranks_here
 from mtlplug.world import World
 
-LIBRARIES = {"cpu": 560 << 20, "cuda": 600 << 20}
-"""The interpreter, torch, DeepSpeed and transformers, loaded; on a GPU its context."""
+LIBRARIES = {"cpu": 640 << 20, "cuda": 600 << 20}
+"""The interpreter, torch, DeepSpeed and transformers, loaded and at work; on a GPU its context."""
 
 PASSING = 1.35
 """What is in use at the peak of a backward pass, over what was kept for it: gradients of
