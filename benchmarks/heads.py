@@ -9,6 +9,7 @@ for. A randomly initialised BERT of MiniLM's shape (6 layers of 384, 30,522 toke
              heads and the formats' losses
     heads    heads and losses of the formats
     backward the whole backward pass, update: clipping and AdamW
+    gathers  the heads' rows taken one head after the other, and at once (as is done), alone
 
 CPU seconds of this thread, medians, in turns.
 
@@ -134,6 +135,25 @@ def steps_of(data: Sequence[TaskData], world: World, max_tokens: int) -> Any:
     return Loader(packer, world, in_step=False).steps(epochs)
 
 
+def gathers(number: int, tokens: int = 3400, rows: int = 1200, turns: int = 6) -> dict[str, float]:
+    """Milliseconds, forward and backward, of giving heads their rows: one by one, and at once."""
+    hidden_TD = torch.randn(tokens, SHAPE["hidden_size"], requires_grad=True)
+    size = max(1, rows // number)
+    reads_R = torch.randint(tokens, [size * number])
+    ways: dict[str, Callable[[], Any]] = {
+        "each_alone": lambda: [hidden_TD[reads] for reads in reads_R.split(size)],
+        "at_once": lambda: torch.unsafe_split_with_sizes(hidden_TD[reads_R], [size] * number),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(turns):
+        for name, way in ways.items():
+            hidden_TD.grad = None
+            started = time.thread_time()
+            torch.stack([part.square().sum() for part in way()]).sum().backward()
+            best[name] = min(best[name], time.thread_time() - started)
+    return {name: round(1e3 * spent, 1) for name, spent in best.items()}
+
+
 @click.command()
 @click.option("--suite", "suites", multiple=True, help="With a task of another format; repeat.")
 @click.option("--tasks", "numbers", multiple=True, type=int, default=(8, 10, 40, 50, 100, 200))
@@ -174,6 +194,7 @@ def main(
                 "present": round(float(np.mean(present[number])), 1),
                 "tokens": round(median(tokens[number])),
                 "layer_percent": round(100 * median(share), 2),
+                "gathers": gathers(number),
                 "milliseconds": {part: round(1e3 * value, 1) for part, value in spent.items()},
             }
         )
