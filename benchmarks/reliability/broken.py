@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from mtlplug.data import build, sources
+from mtlplug.data import pieces, sources
 from mtlplug.data.readers import Record
 from mtlplug.data.sources import Source
 from mtlplug.data.store import FeatureWriter
@@ -79,5 +79,5 @@ class Shifting(FeatureWriter):
 @contextmanager
 def store() -> Iterator[None]:
     """Whatever is stored has targets off by one."""
-    with patch.object(build, "FeatureWriter", Shifting):
+    with patch.object(pieces, "FeatureWriter", Shifting):
         yield

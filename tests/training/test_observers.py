@@ -81,14 +81,14 @@ def mtlplug_run_end():
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small suite, with two plugins beside it."""
     folder = tmp_path_factory.mktemp("suite")
-    (folder / "watching.py").write_text(PLUGIN)
+    (folder / "hears_runs.py").write_text(PLUGIN)
     (folder / "faulty.py").write_text(FAULTY)
     return small_suite.write(folder)
 
 
 def watched(suite: Path, folder: Path, *more: str) -> Any:
     """A run that the plugin watches."""
-    return run(suite, folder, "-p", suite.with_name("watching.py"), *more)
+    return run(suite, folder, "-p", suite.with_name("hears_runs.py"), *more)
 
 
 def heard(folder: Path) -> list[Any]:
