@@ -87,12 +87,13 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             console.print(score_table(report))
             return dict(report)
     console.print(data_table(data))
+    mix = prepare_mix(workspace, data, encoder)
     if not config.ignore_memory:
-        memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
+        memory = foretell_memory(workspace, data, encoder, mix, deepspeed_config, world)
         check_memory(memory, config, world)
     observers = Observers(workspace.plugins.manager, trackers, folder, active=world.main)
     training = prepare_training(
-        workspace, data, encoder, deepspeed_config, world, folder, observers, console
+        workspace, data, encoder, mix, deepspeed_config, world, folder, observers, console
     )
     training.only_scores = only_scores
     report = None
@@ -113,12 +114,13 @@ def foretell_memory(
     workspace: Workspace,
     data: Sequence[TaskData],
     encoder: Encoder,
+    mix: tuple[Pool, Packer],
     deepspeed_config: Mapping[str, Any],
     world: World,
 ) -> Memory:
     """Peak memory of one rank, before anything is allocated for training."""
     config = workspace.config
-    pool, packer = prepare_mix(workspace, data, encoder)
+    pool, packer = mix
     longest = max(int(each.stores[TRAIN].lengths_N.max()) for each in data)
     activations, tokens = largest_micro_batch(
         packer,
@@ -154,15 +156,16 @@ def prepare_training(
     workspace: Workspace,
     data: Sequence[TaskData],
     encoder: Encoder,
+    mix: tuple[Pool, Packer],
     deepspeed_config: Mapping[str, Any],
     world: World,
     folder: RunFolder,
     observers: Observers,
     console: Console,
 ) -> Training:
-    """Model, engine, mix and evaluation."""
+    """Model, engine and evaluation."""
     config = workspace.config
-    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
+    engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world, mix)
     # Ranks draw their dropout from generators of their own.
     torch.manual_seed(config.seed * 1_000_003 + world.rank)
     return Training(
@@ -188,10 +191,14 @@ def prepare_steps(
     encoder: Encoder,
     deepspeed_config: Mapping[str, Any],
     world: World,
+    mix: tuple[Pool, Packer] | None = None,
 ) -> tuple[Engine, Pool, Loader]:
-    """What steps are made of: the engine, the mix and what packs its batches."""
+    """What steps are made of: the engine, the mix and what packs its batches.
+
+    `mix` is `prepare_mix`'s, where it is there already.
+    """
     config = workspace.config
-    pool, packer = prepare_mix(workspace, data, encoder)
+    pool, packer = mix or prepare_mix(workspace, data, encoder)
     model = new_model(encoder, data, config.seed, workspace.weighting)
     total_steps = pool.steps_per_epoch * config.max_epochs
     engine = Engine(model, config, deepspeed_config, total_steps, world)

@@ -67,8 +67,8 @@ def preview(options: Mapping[str, Any], rows: int = 1) -> dict[str, Any]:
     console.print(data_table(data))
     for task, each in zip(tasks, data, strict=True):
         show_rows(console, workspace.builder(), task, each.format, TRAIN, rows)
-    memory = foretell_memory(workspace, data, encoder, deepspeed_config, world)
     pool, packer = prepare_mix(workspace, data, encoder)
+    memory = foretell_memory(workspace, data, encoder, (pool, packer), deepspeed_config, world)
     precision = precision_of(deepspeed_config)
     seconds = epoch_seconds(encoder.to(world.device), pool, packer, data, precision, world)
     console.rule("estimate", align="left")

@@ -101,7 +101,7 @@ def test_wandb_writes_all_lines_offline(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class Trackio(types.ModuleType):
-    """Stands in for trackio, which wants an older huggingface_hub than ours."""
+    """Stands in for trackio, which was not at hand."""
 
     def __init__(self) -> None:
         super().__init__("trackio")
