@@ -75,7 +75,7 @@ for each in (data, finetune, plugins, study):
     metavar="OPTION",
     default=None,
     help="Go on with this option changed: max_epochs, patience, max_tokens, "
-    "gradient_checkpointing. May be repeated.",
+    "gradient_checkpointing, cuda_graphs. May be repeated.",
 )
 @named("overwrite", is_flag=True, default=None, help="Start over in a used folder.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; train nothing.")

@@ -12,7 +12,7 @@ from mtlplug.errors import MtlplugError, did_you_mean, unknown
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-CHANGEABLE = ("gradient_checkpointing", "max_epochs", "max_tokens", "patience")
+CHANGEABLE = ("cuda_graphs", "gradient_checkpointing", "max_epochs", "max_tokens", "patience")
 """Options that a run may go on with changed, where the user says so: its batches stay the same."""
 
 ALIASES = {
@@ -81,6 +81,7 @@ class RunConfig:
             (`mtlplug.model.weighting`).
         deepspeed_config: a DeepSpeed JSON file; None for ours.
         gradient_checkpointing: recompute activations in the backward pass.
+        cuda_graphs: on CUDA, launch the encoder's passes as graphs (`mtlplug.model.graphs`).
         log_every: steps between two lines of metrics.jsonl.
         log_to: trackers that get these lines too, by commas (`mtlplug.training.trackers`).
         keep_checkpoints: how many of the newest checkpoints are kept, beside the best epoch's.
@@ -114,6 +115,7 @@ class RunConfig:
     weighting: str = "none"
     deepspeed_config: Path | None = None
     gradient_checkpointing: bool = False
+    cuda_graphs: bool = True
     log_every: int = 10
     log_to: str = ""
     keep_checkpoints: int = 2

@@ -165,6 +165,11 @@ def step_options(command: Command) -> Command:
             default=None,
             help="Less memory, more compute.",
         ),
+        click.option(
+            "--cuda-graphs/--no-cuda-graphs",
+            default=None,
+            help="On a GPU, launch the encoder's passes as graphs. [on]",
+        ),
     )
 
 

@@ -11,6 +11,10 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+# Expected figures are those of CPUs, and many processes cannot share a GPU: tests of GPUs run
+# by themselves, with MTLPLUG_TEST_GPU=1 pytest -m gpu.
+if not os.environ.get("MTLPLUG_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -24,6 +24,10 @@ from mtlplug.world import World
 WARMUP = {"cpu": 1, "cuda": 3}
 """Steps before the first that counts: caches, allocators and clocks settle."""
 
+REHEARSALS = {"cpu": 0, "cuda": 2}
+"""How often all batches run before: a graph is recorded when its bucket comes again, which in an
+epoch happens to few steps (`mtlplug.model.graphs`)."""
+
 CPU_TOKENS = 2048
 """Tokens of a padded micro-batch on a CPU: enough rows for its matrix products to run at speed."""
 
@@ -112,15 +116,21 @@ class Stopwatch:
         batches = list(islice(self._batches(), warmup + steps))
         shapes = {way: self._drawn(way, len(batches)) for way in self.ways}
         measured = Measured()
+        for members in batches * REHEARSALS[self.world.device.type]:
+            self._packed(members, measured)
         for number, members in enumerate(batches):
             if number == warmup:
                 measured = Measured()
-            self._step(members, measured)
-            for ranks in self.ranks:
-                self._share(members, ranks, measured)
+            self._packed(members, measured)
             for way, drawn in shapes.items():
                 self._padded(drawn[number], measured.padded[way], number)
         return measured
+
+    def _packed(self, members: Members, measured: Measured) -> None:
+        """A step, and the smaller shares of it that other numbers of ranks would have."""
+        self._step(members, measured)
+        for ranks in self.ranks:
+            self._share(members, ranks, measured)
 
     def _batches(self) -> Iterator[Members]:
         """The batches of shuffled epochs, one after the other."""

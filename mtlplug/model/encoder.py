@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from mtlplug.batching.stream import TokenStream
 from mtlplug.errors import MtlplugError
 from mtlplug.model.attention import NAME
 from mtlplug.model.buckets import Buckets
+from mtlplug.model.graphs import Graphs
+from mtlplug.model.kernels import BY_SEQUENCE, gpu_of, kernel_name
 from mtlplug.model.loading import (
     LOAD_ERRORS,
     cannot_load,
@@ -75,6 +77,7 @@ class Encoder(nn.Module):
         types = getattr(model.config, "type_vocab_size", 0) or 0
         self._has_types = "token_type_ids" in parameters and types > 1
         self._buckets: Buckets | None = None
+        self._graphs: Graphs | None = None
         if self.road == "packed":
             if model.config.model_type in BUCKET_TYPES:
                 self._buckets = Buckets(model)
@@ -125,7 +128,28 @@ class Encoder(nn.Module):
                 f"a sequence has {longest} tokens, more than the {self.max_length} that "
                 f"model type '{self.model.config.model_type}' takes; lower max_length"
             )
-        return self._packed(stream) if self.road == "packed" else self._padded(stream)
+        if self.road != "packed":
+            return self._padded(stream)
+        if self._graphs is not None and self.training and torch.is_grad_enabled():
+            return self._graphs(stream)
+        return self._packed(stream)
+
+    def use_graphs(self, most_tokens: int) -> bool:
+        """Replay CUDA graphs in training from now on, where that is possible; whether it is.
+
+        To be called when the parameters lie where they will be trained.
+
+        Args:
+            most_tokens: of a stream that is worth it.
+        """
+        first = next(self.parameters())
+        width = self.hidden_size // int(getattr(self.model.config, "num_attention_heads", 1))
+        banded = getattr(self.model.config, "sliding_window", None) is not None
+        kernel = kernel_name(gpu_of(first.device), first.dtype, width, banded)
+        possible = self.road == "packed" and self._buckets is None and not self._checkpointing
+        if possible and kernel in BY_SEQUENCE:
+            self._graphs = Graphs(self.model, self._inputs, most_tokens)
+        return self._graphs is not None
 
     def lent(self, names: Iterable[str]) -> dict[str, nn.Parameter]:
         """Parameters that heads borrow (`TaskFormat.borrows`), by name."""
@@ -169,16 +193,20 @@ class Encoder(nn.Module):
             tokenizer.save_pretrained(folder)
 
     def _packed(self, stream: TokenStream) -> Tensor:
-        plan = Plan.of(stream)
+        plan, inputs = Plan.of(stream), self._inputs(stream)
+        if self._buckets is not None:
+            return self._buckets(self.model, stream, plan, inputs)[0]
+        return cast(Tensor, self.model(**inputs, packed_plan=plan).last_hidden_state[0])
+
+    def _inputs(self, stream: TokenStream) -> dict[str, Any]:
+        """The model's arguments for a packed stream, but for its plan."""
         inputs = {
             "input_ids": stream.ids_T[None],
             "position_ids": stream.positions_T[None] + self._first_position,
         }
         if self._has_types:
             inputs["token_type_ids"] = stream.types_T[None]
-        if self._buckets is not None:
-            return self._buckets(self.model, stream, plan, inputs)[0]
-        return cast(Tensor, self.model(**inputs, packed_plan=plan).last_hidden_state[0])
+        return inputs
 
     def _padded(self, stream: TokenStream) -> Tensor:
         count, longest = len(stream), max(stream.lengths)

@@ -194,6 +194,9 @@ def runs(
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Plan, float, float, int | None], Tensor]
+BY_SEQUENCE = frozenset({"flash", "efficient"})
+"""Kernels that read on the device where sequences lie."""
+
 KERNELS: dict[str, Kernel] = {"flash": flash, "efficient": efficient, "runs": runs}
 
 

@@ -78,6 +78,8 @@ class Engine:
             for head, parameter in model.loans():
                 deepspeed.zero.register_external_parameter(head, parameter)
         self._light = LightStep(self.engine, world.size)
+        if config.cuda_graphs and self.stage <= 1:  # beyond, gradients leave during the pass
+            model.encoder.use_graphs(config.max_tokens)
         # From ZeRO-2 on gradients are reduced in the order of the backward pass.
         self.model.run_absent_heads = self.in_step
 

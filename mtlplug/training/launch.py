@@ -29,7 +29,7 @@ def start() -> World:
     set_environment()
     size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", _own_gpu())
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
@@ -46,6 +46,21 @@ def start() -> World:
             dist.init_process_group(backend, store=store, rank=0, world_size=1)
         _meet(backend)
     return World(rank, size, device)
+
+
+def _own_gpu() -> int:
+    """The number of this process's GPU.
+
+    Raises:
+        MtlplugError: there are more processes than GPUs.
+    """
+    number, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= there:
+        raise MtlplugError(
+            f"process {number} of this host has no GPU of its own: there are {there}; start at "
+            f"most {there} processes on it, or hide all GPUs with CUDA_VISIBLE_DEVICES="
+        )
+    return number
 
 
 def _meet(backend: str) -> None:

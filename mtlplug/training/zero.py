@@ -43,8 +43,12 @@ class LightStep:
             engine.enable_backward_allreduce = False
         if type(zero) is not DeepSpeedZeroOptimizer or zero.cpu_offload:
             return
+        # The weights are views of the flat tensor that the step has just written.
+        zero._update_model_bit16_weights = _keep
         if ranks == 1:
             zero.buffered_reduce_fallback = _keep
+            if not zero.partition_gradients:
+                zero.reduce_gradients = self._gather
         zero.get_grad_norm_direct = self._norm
         zero.unscale_and_clip_grads = self._clip
         if zero.optimizer.defaults.get("fused"):
@@ -63,6 +67,10 @@ class LightStep:
         skipped = int(self._skipped)
         self._skipped.zero_()
         return skipped
+
+    def _gather(self, **_: Any) -> None:
+        """One rank's gradients are where they were added up."""
+        self._zero.overlapping_partition_gradients_reduce_epilogue()
 
     def _norm(self, gradients: Any, params: Sequence[Tensor], norm_type: float = 2) -> Tensor:
         """The 2-norm over all ranks, not finite where a gradient is not.

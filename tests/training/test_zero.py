@@ -168,3 +168,54 @@ def test_gradients_that_are_not_contiguous_are_exact_on_two_ranks(
     ranks, reason = train_on_ranks(job, 2)
     assert reason is None
     assert difference(ranks["apart"].weights, expected.weights)[0] < tolerance_of(2)
+
+
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device; none is here"
+)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("fp32", 1e-3), ("fp16", 0.05), ("bf16", 0.1)]
+)
+def test_graphs_train_alike(data: list[TaskData], precision: str, tolerance: float) -> None:
+    """Several rounds of steps, some without a graph, some recorded, some replayed."""
+    found = {}
+    for graphs in (False, True):
+        config = RunConfig(precision=precision, learning_rate=1e-3, cuda_graphs=graphs)
+        model = new_model(toy.encoder(), data, seed=3)
+        without_dropout(model)
+        engine = Engine(model, config, resolve_deepspeed(config, 1), 10**9, start())
+        for _ in range(3):
+            for step in steps(data, engine.world):
+                engine.step(step)
+        assert (engine.model.encoder._graphs is not None) == graphs
+        if graphs:
+            assert engine.model.encoder._graphs.passes > 4
+        found[graphs] = engine.weights()
+        engine.engine.destroy()
+    began = dict(new_model(toy.encoder(), data, seed=3).named_parameters())
+    way = torch.cat([(found[False][name] - began[name]).detach().flatten() for name in began])
+    gap = torch.cat([(found[False][name] - found[True][name]).flatten() for name in began])
+    assert float(gap.norm() / way.norm()) < tolerance
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_no_step_in_bf16_waits_for_the_gpu(data: list[TaskData]) -> None:
+    """Forward, backward and update, replayed and not."""
+    config = RunConfig(precision="bf16")
+    model = new_model(toy.encoder(), data, seed=3)
+    engine = Engine(model, config, resolve_deepspeed(config, 1), 10**9, start())
+    prepared = list(steps(data, engine.world))
+    for step in prepared * 2:
+        engine.step(step)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in prepared:
+            engine.step(step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    engine.engine.destroy()
