@@ -303,3 +303,35 @@ def test_cuda_dropout(dtype: torch.dtype, window: int | None) -> None:
     draws = [attend(*streams, plan, scaling=0.2, dropout=0.3, window=window) for _ in range(2000)]
     assert not torch.allclose(draws[0], exact, atol=0.1)
     assert torch.allclose(torch.stack(draws).float().mean(0), exact.float(), atol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [("cpu", FULL), gpu("cuda", FULL), gpu("cuda", HALF), gpu("cuda", BRAIN)],
+)
+def test_gradient_with_dropout(device: str, dtype: torch.dtype) -> None:
+    """The backward pass drops the weights that the forward pass dropped."""
+    length, count, rate = 32, 3, 0.3
+    starts = torch.arange(0, (count + 1) * length, length, dtype=torch.int32, device=device)
+    plan = Plan(((count, length),), starts, length)
+    torch.manual_seed(0)
+    values = torch.randn(4, count * length, 2, length, device=device, dtype=dtype)
+    streams = [values[number].clone().requires_grad_() for number in range(3)]
+
+    def drawn(value: Tensor) -> Tensor:
+        torch.manual_seed(7)
+        return attend(streams[0], streams[1], value, plan, scaling=0.2, dropout=rate)
+
+    found = torch.autograd.grad((drawn(streams[2]) * values[3]).sum(), streams)
+    # With these values the output is the weights themselves, (T, H, L).
+    shown = torch.eye(length, device=device, dtype=dtype)[:, None].expand(length, 2, length)
+    kept = (drawn(shown.repeat(count, 1, 1)) != 0).view(count, length, 2, length).transpose(1, 2)
+    assert 0.6 < float(kept.float().mean()) < 0.8
+    full = [each.detach().float().requires_grad_() for each in streams]
+    query, key, value = (each.view(count, length, 2, length).transpose(1, 2) for each in full)
+    weights = (query @ key.transpose(-1, -2) * 0.2).softmax(-1) * kept / (1 - rate)
+    out = (weights @ value).transpose(1, 2).reshape(count * length, 2, length)
+    expected = torch.autograd.grad((out * values[3].float()).sum(), full)
+    tolerance = 1e-4 if dtype == FULL else 0.03
+    for one, other in zip(found, expected, strict=True):
+        assert float((one.float() - other).norm() / other.norm()) < tolerance
