@@ -20,7 +20,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.model.attention import NAME
 from mtlplug.model.buckets import Buckets
 from mtlplug.model.graphs import Graphs
-from mtlplug.model.kernels import BY_SEQUENCE, gpu_of, kernel_name
+from mtlplug.model.kernels import gpu_of, kernel_name
 from mtlplug.model.loading import (
     LOAD_ERRORS,
     cannot_load,
@@ -144,10 +144,9 @@ class Encoder(nn.Module):
         """
         first = next(self.parameters())
         width = self.hidden_size // int(getattr(self.model.config, "num_attention_heads", 1))
-        banded = getattr(self.model.config, "sliding_window", None) is not None
-        kernel = kernel_name(gpu_of(first.device), first.dtype, width, banded)
+        kernel = kernel_name(gpu_of(first.device), first.dtype, width, banded=True, dropout=True)
         possible = self.road == "packed" and self._buckets is None and not self._checkpointing
-        if possible and kernel in BY_SEQUENCE:
+        if possible and kernel == "flash":
             self._graphs = Graphs(self.model, self._inputs, most_tokens)
         return self._graphs is not None
 

@@ -5,7 +5,9 @@ Three kernels give the same attention:
 - `flash`: torch's flash attention for sequences of different lengths, in one call; fp16 and bf16
   on CUDA, sliding windows included.
 - `efficient`: torch's memory-efficient attention, in one call; fp32 on CUDA, and fp16 on devices
-  that flash attention does not serve. Knows no two-sided window.
+  that flash attention does not serve. Knows no two-sided window, and must not drop weights: over
+  sequences of different lengths its forward pass drops the same weights in every head, and its
+  backward pass others (github.com/pytorch/pytorch/issues/115590 says what it forgets).
 - `runs`: one call for each run of sequences of equal length, anywhere.
 
 `flash` and `efficient` are the operators that torch's own nested tensors call; they drop weights
@@ -54,7 +56,9 @@ class Gpu(NamedTuple):
     flash: bool
 
 
-def kernel_name(gpu: Gpu | None, dtype: torch.dtype, width: int, banded: bool) -> str:
+def kernel_name(
+    gpu: Gpu | None, dtype: torch.dtype, width: int, banded: bool, dropout: bool
+) -> str:
     """The kernel to take: "flash", "efficient" or "runs".
 
     Args:
@@ -62,13 +66,14 @@ def kernel_name(gpu: Gpu | None, dtype: torch.dtype, width: int, banded: bool) -
         dtype: of queries, keys and values.
         width: E. Both CUDA kernels read heads in pieces of 16 bytes.
         banded: some sequence is longer than the sliding window.
+        dropout: weights are dropped.
     """
     if gpu is None or width % 8 or dtype not in (torch.float16, torch.bfloat16, torch.float32):
         return "runs"
     ampere = gpu.capability >= (8, 0)
     if dtype != torch.float32 and ampere and gpu.flash and width <= FLASH_WIDTH:
         return "flash"
-    if banded or gpu.capability < (7, 0) or (dtype == torch.bfloat16 and not ampere):
+    if banded or dropout or gpu.capability < (7, 0) or (dtype == torch.bfloat16 and not ampere):
         return "runs"
     return "efficient"
 
@@ -107,7 +112,8 @@ def attend(
     """
     if window is not None and plan.longest <= window:
         window = None
-    name = kernel_name(gpu_of(query.device), query.dtype, query.shape[-1], window is not None)
+    banded, drops = window is not None, dropout > 0.0
+    name = kernel_name(gpu_of(query.device), query.dtype, query.shape[-1], banded, drops)
     return KERNELS[name](query, key, value, plan, scaling, dropout, window)
 
 
@@ -152,6 +158,7 @@ def efficient(
 ) -> Tensor:
     """Memory-efficient attention (Rabe and Staats, 2021). *Shape:* (T, H, E) -> (T, H, E)."""
     assert window is None
+    assert dropout == 0.0
     starts_S1, longest = plan.starts_S1, plan.longest
     output: Tensor = torch.ops.aten._efficient_attention_forward(
         query[None],
@@ -162,7 +169,7 @@ def efficient(
         starts_S1,
         longest,
         longest,
-        dropout,
+        0.0,  # see above
         0,  # not causal
         True,  # keep what the backward pass needs
         scale=scaling,
@@ -194,9 +201,6 @@ def runs(
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Plan, float, float, int | None], Tensor]
-BY_SEQUENCE = frozenset({"flash", "efficient"})
-"""Kernels that read on the device where sequences lie."""
-
 KERNELS: dict[str, Kernel] = {"flash": flash, "efficient": efficient, "runs": runs}
 
 

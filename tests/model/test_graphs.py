@@ -225,9 +225,7 @@ needs_cuda = pytest.mark.skipif(
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 2e-2), (torch.bfloat16, 0.1)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-2), (torch.bfloat16, 0.1)])
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert"])
 def test_cuda_graphs(
     family: str,
@@ -243,9 +241,7 @@ def test_cuda_graphs(
         rates = {"attention_dropout": dropout, "mlp_dropout": dropout}
     model = tiny(family, initializer_range=0.05, **rates)
     encoder = Encoder(copy.deepcopy(model).to("cuda", dtype), "packed").train()
-    if not encoder.use_graphs(MOST):
-        assert (family, dtype) == ("modernbert", torch.float32)  # no kernel for its windows
-        return
+    assert encoder.use_graphs(MOST)
     streams = [
         stream_of(model, lengths).to(torch.device("cuda"))
         for lengths in (SORTED, (60, 62, 60), (9,))
