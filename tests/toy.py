@@ -35,11 +35,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def encoder(seed: int = 0, road: str = "auto", dropout: float = 0.0) -> Encoder:
-    """A BERT of two layers."""
+def encoder(
+    seed: int = 0, road: str = "auto", dropout: float = 0.0, vocabulary: int = 64
+) -> Encoder:
+    """A BERT of two layers; the tokenizer knows the first 64 of its vocabulary."""
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=vocabulary, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=64, hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )  # fmt: skip

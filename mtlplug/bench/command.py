@@ -28,6 +28,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
+from mtlplug.model.vocabulary import leave_out_unused
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.launch import start
 from mtlplug.training.memory import give_back_memory
@@ -171,6 +172,7 @@ def _cost(
     )
     flops = encoder_flops(encoder)
     deepspeed_config = resolve_deepspeed(config, world.size)
+    leave_out_unused(encoder, data, config, deepspeed_config)  # as a run does
     engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     most = [workspace.builder().length(each.task) for each in data]
     lengths = Lengths([each.stores[TRAIN] for each in data], most)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -36,6 +36,9 @@ TARGET_TYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.int64), np.dtype(np.float
 
 BUFFER = 1 << 18
 """Bytes gathered before they are written."""
+
+PIECE = 1024
+"""Features whose tokens are read at a time."""
 
 
 class FeatureWriter:
@@ -210,6 +213,12 @@ class FeatureStore:
         """One feature; a batch of them is taken apart at once by `Packer`."""
         first, end = self.starts_N1[number : number + 2, WORDS]
         return Records(self.words_W[first:end], np.zeros(1, np.int64))
+
+    def ids(self) -> Iterator[Words]:
+        """The ids of all tokens, a piece at a time, so that memory does not grow with them."""
+        for first in range(0, len(self), PIECE):
+            starts_B = self.starts_N1[first : min(first + PIECE, len(self)), WORDS]
+            yield Records(self.words_W, starts_B).tokens()[0]
 
     def target(self, number: int) -> npt.NDArray[Any]:
         """The target of a feature."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mtlplug.bench.ceiling import synchronize
+from mtlplug.model.vocabulary import leave_out_unused
 from mtlplug.study.opening import Study
 from mtlplug.study.overview import State
 from mtlplug.study.plan import Cell
@@ -72,13 +73,12 @@ def time_steps(study: Study) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(study.plan.threads)
     world = start()
-    data = {**study.plan.data["finetune"], **study.plan.data["pretrain"]}
+    data = list({**study.plan.data["finetune"], **study.plan.data["pretrain"]}.values())
     config = study.plan.config(study.plan.options)
     workspace = replace(study.plan.workspace, config=config)
     deepspeed_config = resolve_deepspeed(config, world.size)
-    engine, pool, loader = prepare_steps(
-        workspace, list(data.values()), study.encoder, deepspeed_config, world
-    )
+    leave_out_unused(study.encoder, data, config, deepspeed_config)  # as a run does
+    engine, pool, loader = prepare_steps(workspace, data, study.encoder, deepspeed_config, world)
     rates = []
     for members in islice(pool.epoch(0), STEPS):
         step = loader.step(members)

@@ -20,7 +20,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 
 from mtlplug.config import CHANGEABLE
 from mtlplug.errors import MtlplugError
+from mtlplug.world import World
 
 CONTENTS = (
     *("report.json", "encoder", "heads", "checkpoints", "ranks", "metrics.jsonl", "run.json"),
@@ -244,6 +245,34 @@ class RunFolder:
             shutil.rmtree(old)
         else:
             unfinished.rename(final)
+
+
+@contextmanager
+def claimed(
+    folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool
+) -> Iterator[None]:
+    """Rank 0 makes the folder ours and holds it; what is wrong is said by all ranks alike."""
+    with ExitStack() as stack:
+        problem = None
+        if world.main:
+            try:
+                stack.enter_context(folder.held())
+                folder.claim(run, overwrite=overwrite)
+            except MtlplugError as error:
+                problem = str(error)
+        if problem := world.broadcast(problem):
+            raise MtlplugError(problem)
+        check_shared(folder, world)
+        yield
+
+
+def check_shared(folder: RunFolder, world: World) -> None:
+    """Refuse a folder that rank 0 has written to and another rank does not see."""
+    if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
+        raise MtlplugError(
+            f"output folder {folder.path} is not the same on all hosts; "
+            "choose one on a file system they share, with --output"
+        )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

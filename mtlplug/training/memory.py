@@ -63,7 +63,7 @@ class Memory:
         gradients: of parameters.
         activations: of the largest micro-batch.
         saving: the result, read and written beside the engine.
-        parameters: their number, of encoder and heads.
+        parameters: their number, of encoder and heads, that are trained.
         tokens: of the largest micro-batch.
         stage: of ZeRO.
     """
@@ -95,15 +95,17 @@ def foretell(
     tokens: int,
     deepspeed_config: Mapping[str, Any],
     world: World,
+    left_out: int = 0,
 ) -> Memory:
     """The peak of one rank.
 
     Args:
-        parameters: of encoder and heads.
+        parameters: of encoder and heads, that are trained.
         activations: bytes of the largest micro-batch, in float32.
         tokens: of that micro-batch.
         deepspeed_config: resolved.
         world: the processes of the run.
+        left_out: parameters that are saved and not trained (`mtlplug.model.vocabulary`).
     """
     half = precision_of(deepspeed_config) != "fp32"
     stage = int(deepspeed_config["zero_optimization"]["stage"])
@@ -118,7 +120,7 @@ def foretell(
         optimizer=8 * (share if stage else 1) * parameters,
         gradients=gradients * parameters,
         activations=PASSING * activations * (0.5 if half else 1),
-        saving=8 * parameters if cpu and world.main else 0,
+        saving=8 * (parameters + left_out) if cpu and world.main else 0,
         parameters=parameters,
         tokens=tokens,
         stage=stage,

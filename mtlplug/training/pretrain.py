@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,14 @@ from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
+from mtlplug.model.vocabulary import leave_out_unused, trimmed_as, used_rows
 from mtlplug.model.weighting import Make
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.extensions import prepare_extensions
-from mtlplug.training.folder import RunFolder
+from mtlplug.training.folder import RunFolder, claimed
 from mtlplug.training.launch import start
 from mtlplug.training.loop import Progress, Training
 from mtlplug.training.memory import (
@@ -41,7 +41,13 @@ from mtlplug.training.memory import (
     largest_micro_batch,
 )
 from mtlplug.training.observers import Observers
-from mtlplug.training.progress import BuildDisplay, Display, data_table, score_table
+from mtlplug.training.progress import (
+    BuildDisplay,
+    Display,
+    data_table,
+    score_table,
+    vocabulary_line,
+)
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
 from mtlplug.training.trackers import trackers_of
@@ -88,6 +94,8 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             return dict(report)
     console.print(data_table(data))
     mix = prepare_mix(workspace, data, encoder)
+    if rows := leave_out_unused(encoder, data, config, deepspeed_config):
+        console.print(vocabulary_line(rows), highlight=False)
     if not config.ignore_memory:
         memory = foretell_memory(workspace, data, encoder, mix, deepspeed_config, world)
         check_memory(memory, config, world)
@@ -131,9 +139,11 @@ def foretell_memory(
     )
     model = new_model(encoder, data, config.seed, workspace.weighting)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    rows = used_rows(encoder)
     del model
     give_back_memory()
-    return foretell(parameters, activations, tokens, deepspeed_config, world)
+    left_out = rows.left_out if rows else 0
+    return foretell(parameters, activations, tokens, deepspeed_config, world, left_out)
 
 
 def build_data(
@@ -243,34 +253,6 @@ def smallest_read(data: TaskData) -> int:
     return int(counts_N[counts_N > 0].min()) if (counts_N > 0).any() else 1
 
 
-@contextmanager
-def claimed(
-    folder: RunFolder, run: Mapping[str, Any], world: World, *, overwrite: bool
-) -> Iterator[None]:
-    """Rank 0 makes the folder ours and holds it; what is wrong is said by all ranks alike."""
-    with ExitStack() as stack:
-        problem = None
-        if world.main:
-            try:
-                stack.enter_context(folder.held())
-                folder.claim(run, overwrite=overwrite)
-            except MtlplugError as error:
-                problem = str(error)
-        if problem := world.broadcast(problem):
-            raise MtlplugError(problem)
-        check_shared(folder, world)
-        yield
-
-
-def check_shared(folder: RunFolder, world: World) -> None:
-    """Refuse a folder that rank 0 has written to and another rank does not see."""
-    if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
-        raise MtlplugError(
-            f"output folder {folder.path} is not the same on all hosts; "
-            "choose one on a file system they share, with --output"
-        )
-
-
 def finish(
     training: Training, workspace: Workspace, data: Sequence[TaskData], console: Console
 ) -> dict[str, Any]:
@@ -281,7 +263,9 @@ def finish(
         if not training.only_scores:
             encoder = Encoder.from_pretrained(workspace.config.model)
             model = new_model(encoder, data, workspace.config.seed, workspace.weighting)
-            load_weights(model, training.checkpoints.find(str(training.progress.best_at)))
+            found = training.checkpoints.find(str(training.progress.best_at))
+            with trimmed_as(encoder, training.engine.model.encoder):
+                load_weights(model, found)
             save_result(model, workspace, folder)
         folder.write("report.json", report)
         folder.remove_leftovers()

@@ -19,6 +19,7 @@ from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.listing import new_console, show_rows
 from mtlplug.model.activations import seconds_of_pass
 from mtlplug.model.encoder import Encoder
+from mtlplug.model.vocabulary import leave_out_unused
 from mtlplug.pages.wording import duration, plural
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import precision_of
@@ -26,7 +27,7 @@ from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.memory import GIB, Memory, free_bytes
 from mtlplug.training.pretrain import VALID, build_data, foretell_memory, prepare_mix
-from mtlplug.training.progress import data_table
+from mtlplug.training.progress import data_table, vocabulary_line
 from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World
 
@@ -68,6 +69,8 @@ def preview(options: Mapping[str, Any], rows: int = 1) -> dict[str, Any]:
     for task, each in zip(tasks, data, strict=True):
         show_rows(console, workspace.builder(), task, each.format, TRAIN, rows)
     pool, packer = prepare_mix(workspace, data, encoder)
+    if rows_trained := leave_out_unused(encoder, data, config, deepspeed_config):
+        console.print(vocabulary_line(rows_trained), highlight=False)
     memory = foretell_memory(workspace, data, encoder, (pool, packer), deepspeed_config, world)
     precision = precision_of(deepspeed_config)
     seconds = epoch_seconds(encoder.to(world.device), pool, packer, data, precision, world)

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from mtlplug.data.build import TaskData
 from mtlplug.listing import notes
+from mtlplug.model.vocabulary import UsedRows
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often a line is printed where there is no terminal."""
@@ -183,6 +184,12 @@ def data_table(data: Sequence[TaskData]) -> Table:
             notes(each.task.facts, train["counts"]),
         )
     return table
+
+
+def vocabulary_line(rows: UsedRows) -> str:
+    """How much of the vocabulary is trained."""
+    trained, of = rows.counts["rows"], rows.counts["of"]
+    return f"vocabulary: {trained:,} of {of:,} rows occur in these tasks and are trained"
 
 
 def score_table(report: Mapping[str, Any]) -> Table:

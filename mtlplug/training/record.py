@@ -13,6 +13,7 @@ import mtlplug
 from mtlplug.config import RunConfig
 from mtlplug.data.build import TaskData
 from mtlplug.model.loading import model_digest
+from mtlplug.model.vocabulary import used_rows
 from mtlplug.training.engine import Engine
 from mtlplug.training.loop import Progress
 from mtlplug.workspace import Workspace
@@ -135,6 +136,7 @@ def make_report(
             "loss": best["loss"],
             "metrics": {key: best[key] for key in best if key not in ("loss", "headline")},
         }
+    rows = used_rows(engine.model.encoder)
     return {
         "suite": workspace.suite.name,
         "groups": workspace.config.groups,
@@ -145,6 +147,8 @@ def make_report(
         "precision": engine.precision,
         "zero_stage": engine.stage,
         "world_size": engine.world.size,
+        # Rows that were trained, where the others were left out.
+        "vocabulary": rows.counts if rows else None,
         "seconds": {name: round(value, 3) for name, value in progress.seconds.items()},
         "loader_wait": round(progress.seconds["loader"] / progress.seconds["training"], 4),
         "tokens": progress.tokens,

@@ -139,7 +139,9 @@ def restore(engine: DeepSpeedEngine, shards: Shards, shared: Mapping[str, Any]) 
 
     Raises:
         KeyError: a number is missing.
+        ValueError: a parameter has another shape.
     """
+    _check_shapes(engine, shared["shapes"])
     optimizer = engine.basic_optimizer
     owners: dict[Tensor, dict[str, Any]] = {}
     for piece in pieces(engine):
@@ -241,6 +243,13 @@ class Shards:
         """A tensor of one rank's file."""
         tensor: Tensor = self._files[rank].get_tensor(key)
         return tensor
+
+
+def _check_shapes(engine: DeepSpeedEngine, shapes: Mapping[str, list[int]]) -> None:
+    """Numbers are read by their places: in another shape they would be another row's."""
+    for name, parameter in engine.module.named_parameters():
+        if (here := _shape(parameter)) != (there := shapes.get(name, here)):
+            raise ValueError(f"{name} has shape {there}, not {here}")
 
 
 def _update_model(engine: DeepSpeedEngine) -> None:

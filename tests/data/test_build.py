@@ -65,6 +65,19 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
     assert store.lengths_N.tolist() == [len(one) + len(two), len(three), len(three)]
 
 
+def test_the_ids_of_a_store_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, in order, a few features at a time."""
+    store = toy.task_data(tmp_path, "QA")[0].stores["train"]
+    (whole,) = store.ids()
+    assert len(whole) == store.lengths_N.sum()
+    monkeypatch.setattr("mtlplug.data.store.PIECE", 7)
+    pieces = list(store.ids())
+    assert len(pieces) == -(-len(store) // 7)
+    assert np.array_equal(np.concatenate(pieces), whole)
+    first = store.feature(0).tokens()[0]
+    assert np.array_equal(whole[: len(first)], first)
+
+
 @pytest.mark.parametrize("reads", [[-1], [99]])
 def test_reads_outside_the_tokens_are_refused(tmp_path: Path, reads: list[int]) -> None:
     """A format's mistake is found when features are made, not on the device."""

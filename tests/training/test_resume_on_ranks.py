@@ -12,20 +12,25 @@ from pathlib import Path
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
-from tests import small_suite
+from tests import small_suite, toy
 from tests.small_suite import free_port
-from tests.training.runs import lines
+from tests.training.runs import lines, read
 from tests.training.test_launchers import BIN, ROOT
 
 GROUPS = "QA"
 """Its head has no dropout, nor has the encoder: ranks draw nothing, and results agree."""
 
+VOCABULARY = 400
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three small tasks with an encoder."""
-    return small_suite.write(tmp_path_factory.mktemp("suite"))
+    """Three small tasks with an encoder, most of whose vocabulary no task has."""
+    suite = small_suite.write(tmp_path_factory.mktemp("suite"))
+    toy.encoder(vocabulary=VOCABULARY).save(suite.parent / "model", toy.tokenizer())
+    return suite
 
 
 def options_of(suite: Path, folder: Path, stage: int) -> list[str]:
@@ -115,6 +120,10 @@ def test_any_number_of_ranks_goes_on(
     ours, theirs = losses(folder), losses(unbroken)
     assert ours == pytest.approx(theirs, rel=1e-4)
     assert len(set(theirs.values())) > 3
+    trained = [read(each, "report.json")["vocabulary"] for each in (folder, unbroken)]
+    assert trained[0] == trained[1] == {"rows": trained[0]["rows"], "of": VOCABULARY}
+    saved = load_file(folder / "encoder" / "model.safetensors")
+    assert len(saved["embeddings.word_embeddings.weight"]) == VOCABULARY
 
 
 def losses(folder: Path) -> dict[int, float]:
