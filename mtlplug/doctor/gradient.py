@@ -35,7 +35,7 @@ TOLERANCES = {"cpu": 1e-6, "cuda": 1e-5}
 """Largest difference of a parameter (they are near 1 or below) that is put down to rounding; GPUs
 add up in another order than the reference, which runs on the processor."""
 
-MOVED = 1e-2
+MOVED = 1e-4
 """Least change of some parameter: what has not moved cannot have moved wrongly."""
 
 REMEDY = "name single tasks with --groups, to see whose head it is"
