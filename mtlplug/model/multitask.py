@@ -19,6 +19,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.heads import StockHead
 from mtlplug.model.encoder import Encoder
+from mtlplug.model.joined import Joined, is_floating, take_apart
 from mtlplug.ragged import Splits, row_counts
 
 
@@ -97,14 +98,13 @@ class MultiTaskModel(nn.Module):
         losses: dict[int, Tensor] = {}
         scores: dict[int, Any] = {}
         hidden = batch.rows.of_tokens(hidden_TD)
-        for number, head in enumerate(self.heads):
+        for number in range(len(self.heads)):
             rows = batch.tasks.get(number)
             if rows is None:
                 if self.run_absent_heads:
                     loss = loss + self._absent(number, hidden_TD)
                 continue
-            found = head(hidden[number], rows.splits, **self._borrowed[number])
-            scores[number] = tree_map(_float, found)
+            scores[number] = self._scores(number, hidden[number], rows.splits)
             losses[number] = self._losses(number, scores[number], rows)
             if not self.weighting:
                 loss = loss + (losses[number] * rows.weights_B).sum()
@@ -116,6 +116,11 @@ class MultiTaskModel(nn.Module):
             {number: each.detach() for number, each in losses.items()},
             {number: tree_map(_detached, each) for number, each in scores.items()},
         )
+
+    def _scores(self, number: int, rows_RD: Tensor, splits: Splits) -> Any:
+        """What a head gives, float32, whether or not the engine has it joined on its way."""
+        found = self.heads[number](rows_RD, splits, **self._borrowed[number])
+        return take_apart(found) if isinstance(found, Joined) else tree_map(_float, found)
 
     def _losses(self, number: int, scores: Any, rows: TaskRows) -> Tensor:
         losses_B = self.formats[number].loss(scores, rows.targets, rows.splits)
@@ -170,7 +175,7 @@ class MultiTaskModel(nn.Module):
         # ZeRO-3 counts the modules that a gradient passes through, so one must pass here too.
         rows_RD = hidden_TD.new_zeros((count, hidden_TD.shape[1]), requires_grad=True)
         splits = Splits.of([count]).to(hidden_TD.device)
-        scores = self.heads[number](rows_RD, splits, **self._borrowed[number])
+        scores = self._scores(number, rows_RD, splits)
         # A head may mask with -inf, and -inf times zero is no zero.
         sums = [leaf.float().nan_to_num(0.0, 0.0, 0.0).sum() for leaf in _tensors(scores)]
         return torch.stack(sums).sum() * 0.0
@@ -196,7 +201,7 @@ def _tensors(scores: Any) -> list[Tensor]:
 
 
 def _float(leaf: Any) -> Any:
-    return leaf.float() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+    return leaf.float() if is_floating(leaf) else leaf
 
 
 def _detached(leaf: Any) -> Any:

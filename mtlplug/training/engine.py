@@ -20,6 +20,7 @@ from mtlplug.batching.loader import Step
 from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError
+from mtlplug.model.joined import join
 from mtlplug.model.multitask import MultiTaskModel, Output
 from mtlplug.training import state
 from mtlplug.training.checkpoint import Found, Part
@@ -54,6 +55,9 @@ class Engine:
         self.stage = int(deepspeed_config["zero_optimization"]["stage"])
         self.precision = precision_of(deepspeed_config)
         model.to(world.device)
+        if self.stage == 3:
+            for head in model.heads:
+                as_one_module(head)
         own_optimizer = "optimizer" in deepspeed_config
         parameters = parameter_groups(model, config.weight_decay)
         optimizer = None if own_optimizer else adamw(parameters, config)
@@ -199,6 +203,18 @@ class Engine:
         state.restore(self.engine, shards, found.progress["engine"])
         if found.world_size == self.world.size:
             state.restore_random(self.engine, shards)
+
+
+def as_one_module(head: nn.Module) -> None:
+    """Let ZeRO-3 see a head as one module with one output; call it before `initialize`.
+
+    ZeRO-3 gathers weights at every call of a module, and in the backward pass once for each tensor
+    that the call returned. Ranks must do so equally often. But how often a head calls a layer, and
+    how many tensors it returns, may depend on its rows: once for each feature, say.
+    """
+    deepspeed.utils.set_z3_leaf_module(head, True)
+    # Hooks run in the order they came: DeepSpeed's own see what this one returns.
+    head.register_forward_hook(lambda _head, _rows, scores: join(scores))
 
 
 def load_weights(model: nn.Module, found: Found) -> None:

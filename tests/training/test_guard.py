@@ -52,7 +52,7 @@ def test_tasks_and_examples_are_named(data: list[TaskData], stage: int) -> None:
     first, second = steps(data, engine.world, 2)
     engine.step(first)
     guard.after(1, first)
-    engine.model.heads[1].register_forward_hook(broken(math.nan))
+    engine.model.heads[1].projection.register_forward_hook(broken(math.nan))
     with pytest.raises(MtlplugError, match=r"in step 2: task '\w+', training examples \d") as told:
         take(engine, guard, 2, second)
     names = [each.task.name for each in data]
