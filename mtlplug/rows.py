@@ -21,6 +21,10 @@ class Row(dict[str, Any]):
         super().__init__(values or {})
         self.where = where
 
+    def __or__(self, other: Mapping[str, Any]) -> Row:  # type: ignore[override]
+        """A row of the same place with other values beside or instead."""
+        return Row({**self, **other}, self.where)
+
     def value(self, column: str, kind: type, default: Any = ...) -> Any:
         """The value of a column, checked: what a format reads comes from files of others.
 
@@ -32,6 +36,11 @@ class Row(dict[str, Any]):
         Raises:
             MtlplugError: it is missing or of another kind; names the row's place and the column.
         """
+        if column not in self and default is ...:
+            raise MtlplugError(
+                f"{self.where}: there is no column '{column}' but {', '.join(map(str, self))}; "
+                "`columns` in the suite must name every column that is read"
+            )
         value = self.get(column)
         if value is None and default is not ...:
             return default

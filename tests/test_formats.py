@@ -58,9 +58,17 @@ def test_missing_values() -> None:
     assert Row({"x": None}).value("x", str, None) is None
     assert Row({}).value("x", float, 1.0) == 1.0
     with pytest.raises(MtlplugError, match="column 'x' holds None"):
-        Row({}).value("x", float)
+        Row({"x": None}).value("x", float)
+    with pytest.raises(MtlplugError, match="f, line 3: there is no column 'x' but y, z; "):
+        Row({"y": 1, "z": 2}, "f, line 3").value("x", float)
     with pytest.raises(MtlplugError, match="no text"):
         Row({"x": 3}).value("x", str, None)
+
+
+def test_rows_with_other_values() -> None:
+    """They know their place, too."""
+    row = Row({"x": 1, "y": 2}, "f, line 3") | {"y": 3}
+    assert (row, row.where) == ({"x": 1, "y": 3}, "f, line 3")
 
 
 def built_for(contract: int) -> Classification:
