@@ -131,7 +131,11 @@ def suite_options(command: Command) -> Command:
         ),
         click.option("--data", type=PATH, help="Folder the suite's relative paths start from."),
         named("model", metavar="DIR_OR_ID", help="Pretrained encoder. [the suite's]"),
-        named("max-length", type=int, help="Most tokens of a sequence. [512]"),
+        named(
+            "max-length",
+            type=int,
+            help="Most tokens of a sequence; QA has its own option (384). [512]",
+        ),
         click.option("--max-rows-per-task", type=int, help="Most rows of each split. [all]"),
         click.option("--cache", type=PATH, help="Folder of stored features."),
         click.option("--config", type=PATH, metavar="TOML", help="A file of options of a run."),
@@ -297,7 +301,11 @@ def _of_finetuning() -> list[Callable[[Command], Command]]:
         click.option("--data", type=PATH, help="Folder the suite's relative paths start from."),
         click.option("--cache", type=PATH, help="Folder of stored features."),
         click.option("--precision", help="fp32, bf16 or fp16. [what suits the machine]"),
-        click.option("--max-length", type=int, help="Most tokens of a sequence. [512]"),
+        click.option(
+            "--max-length",
+            type=int,
+            help="Most tokens of a sequence; QA has its own option (384). [512]",
+        ),
         click.option("--max-rows-per-task", type=int, help="Most rows of each split. [all]"),
         click.option(
             "--threads", type=click.IntRange(1), help="Threads of each worker on a CPU. [1]"

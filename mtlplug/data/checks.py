@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtlplug.data.fetching import OFFLINE, offline
-from mtlplug.data.hub import UnreachableError
+from mtlplug.data.hub import UnreachableError, leave_the_hub
 from mtlplug.data.sources import Source
 from mtlplug.data.suites import Suite
 from mtlplug.data.tokens import Encode
@@ -92,6 +92,7 @@ def _checked(
     except UnreachableError as error:
         names = dict.fromkeys(each.dataset for each in task.sources.values() if each.dataset)
         found = f"{', '.join(names)} is not in the hub's cache" if offline() else str(error)
+        leave_the_hub()
         return UNREACHABLE, found, f"{ONLINE}, or name local files in a suite that extends it"
     except MtlplugError as error:
         return BROKEN, str(error), "mend what the sentence names"

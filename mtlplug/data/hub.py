@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -30,6 +31,16 @@ PICKLED = "pandas"
 
 class UnreachableError(MtlplugError):
     """A dataset that is not in the cache while the hub is out of reach, or forbidden."""
+
+
+def leave_the_hub() -> None:
+    """From now on look into the cache only: what could not be reached once takes long to fail."""
+    import datasets
+    import huggingface_hub.constants
+
+    os.environ["HF_HUB_OFFLINE"] = "1"  # for what is imported or started later
+    datasets.config.HF_HUB_OFFLINE = True
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
 
 
 def read_parquet(source: Source) -> Iterator[Record]:

@@ -40,7 +40,8 @@ def unreadable(path: Path, error: OSError) -> MtlplugError:
     """The error for a file that is not there or cannot be opened."""
     if isinstance(error, FileNotFoundError):
         return MtlplugError(
-            f"file {path} does not exist; give the folder the suite's paths start from with --data"
+            f"file {path} does not exist; check its path (those of a suite start from the folder "
+            "given with --data)"
         )
     return MtlplugError(f"file {path} cannot be read ({error.strerror or error})")
 
@@ -141,7 +142,7 @@ def parse_json(text: str, where: str) -> Any:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise MtlplugError(
             f"{where} is bad JSON ({error.msg} at {line}character {error.colno}); mend it, copy "
-            "the file again, or set another reader in the suite"
+            "the file again, or name another kind of file (`reader` in the suite, --input)"
         ) from None
     except ValueError as error:  # a number of thousands of digits
         raise MtlplugError(f"{where} holds a number that is too long ({error}); mend it") from None

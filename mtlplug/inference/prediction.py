@@ -136,11 +136,18 @@ class Predictor:
     def _features(self, name: str, row: Row) -> tuple[Row, list[Feature]]:
         """The features of one row: made by itself, so that it is known whose they are."""
         task, task_format = self.tasks[name], self.run.formats[name]
+        given = row
         try:
             row = task_format.unlabelled(task, row)
             encode = self.encodes[name].part(self.rows)
             features = list(task_format.features(task, [row], encode))
             self.encodes[name].counts.update(encode.counts)
+            if self.rows == 0 and not features and not {*task_format.columns[:1]} <= {*row}:
+                raise MtlplugError(
+                    f"{row.where}: there is no column '{task_format.columns[0]}' but "
+                    f"{', '.join(map(str, given))}; name the one that holds it "
+                    f"(--column {task_format.columns[0]}=NAME)"
+                )
             return row, features
         except MtlplugError as error:
             raise MtlplugError(f"task '{name}': {error}") from error

@@ -31,7 +31,7 @@ def collect(study: Study, price: float | None = None) -> Results:
     trials = [trial_of(study, cell) for cell in cells if cell.kind == FINETUNE]
     return Results(
         suite=plan.workspace.suite.name,
-        title=plan.workspace.suite.title,
+        title=plan.workspace.suite.title or plan.workspace.suite.name,
         model=plan.workspace.config.model,
         columns=tuple(columns),
         targets=study.targets,

@@ -68,10 +68,15 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
     results = collect(study)
     write_json(folder / RESULTS, results.as_dict())
     console.print(finetune_table(results, task))
-    best = max(results.of(task, BASELINE), key=lambda trial: trial.score or 0.0)
-    if best.score is not None:
+    chosen = results.chosen_rate(task, BASELINE)
+    scored = [
+        (trial.score, -(trial.loss or 0.0), trial.command)
+        for trial in results.of(task, BASELINE)
+        if trial.rate == chosen and trial.score is not None
+    ]
+    if scored:
         console.print(
-            f"to keep a model: {best.command} --output DIR",
+            f"to keep a model: {max(scored)[-1]} --output DIR",
             markup=False,
             highlight=False,
             soft_wrap=True,

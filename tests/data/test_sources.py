@@ -19,7 +19,7 @@ def test_missing_file(tmp_path: Path) -> None:
     """The remedy for a missing file is --data, for rows and fingerprint alike."""
     for name in ("a.conll", "a.tsv.gz", "a.json", "a.parquet", "a"):
         path = tmp_path / name
-        assert fault(path).startswith(f"file {path} does not exist; give the folder")
+        assert fault(path).startswith(f"file {path} does not exist; check its path")
         with pytest.raises(MtlplugError, match="--data"):
             Source(path=path).fingerprint()
 

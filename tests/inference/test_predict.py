@@ -94,6 +94,7 @@ def test_a_squad_file_is_read_article_by_article(
         ("in.json", '{"data": [{"paragraphs": [', (), "its last article, is bad JSON"),
         ("in.json", '{"data": [{"paragraphs": [{}]}]}', (), "after question 0 comes what is not"),
         ("in.conll", "w1 w2\n", ("--column", "tokens=4"), "line 1 has no column 4"),
+        ("in.jsonl", '{"review": "w1"}', (), "no column 'text' but review; .*--column text=NAME"),
         ("in.txt", "w1", ("--format", "conll"), "task 'kinds' has no labels of words"),
         ("in.txt", "w1", ("--format", "xml"), "unknown format of the output 'xml'"),
         ("in.txt", "w1", ("--input", "xml"), "unknown kind of input 'xml'; known: conll, csv"),
