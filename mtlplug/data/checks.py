@@ -92,7 +92,8 @@ def _checked(
     except UnreachableError as error:
         names = dict.fromkeys(each.dataset for each in task.sources.values() if each.dataset)
         found = f"{', '.join(names)} is not in the hub's cache" if offline() else str(error)
-        leave_the_hub()
+        if not offline():
+            leave_the_hub()
         return UNREACHABLE, found, f"{ONLINE}, or name local files in a suite that extends it"
     except MtlplugError as error:
         return BROKEN, str(error), "mend what the sentence names"

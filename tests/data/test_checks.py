@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,8 @@ def test_online_the_hub_is_streamed(suite: str, monkeypatch: pytest.MonkeyPatch)
     found = findings(suite)["far"]
     assert (found["state"], found["found"]) == ("unreachable", "no route to the hub")
     assert asked == [True]
+    # What could not be reached is not asked again.
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
 def test_fetch(tmp_path: Path) -> None:

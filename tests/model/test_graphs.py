@@ -217,13 +217,7 @@ def test_no_graphs_without_a_gpu() -> None:
     assert not Encoder(tiny("bert"), "padded").use_graphs(MOST)
 
 
-needs_cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA device; none is here"
-)
-
-
 @pytest.mark.gpu
-@needs_cuda
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-2), (torch.bfloat16, 0.1)])
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert"])

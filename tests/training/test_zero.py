@@ -170,13 +170,7 @@ def test_gradients_that_are_not_contiguous_are_exact_on_two_ranks(
     assert difference(ranks["apart"].weights, expected.weights)[0] < tolerance_of(2)
 
 
-needs_cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA device; none is here"
-)
-
-
 @pytest.mark.gpu
-@needs_cuda
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 0.05), ("bf16", 0.1)])
 def test_graphs_train_alike(data: list[TaskData], precision: str, tolerance: float) -> None:
     """Several rounds of steps, some without a graph, some recorded, some replayed."""
@@ -201,7 +195,6 @@ def test_graphs_train_alike(data: list[TaskData], precision: str, tolerance: flo
 
 
 @pytest.mark.gpu
-@needs_cuda
 def test_no_step_in_bf16_waits_for_the_gpu(data: list[TaskData]) -> None:
     """Forward, backward and update, replayed and not."""
     config = RunConfig(precision="bf16")
