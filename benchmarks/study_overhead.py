@@ -48,7 +48,7 @@ PHASES = {
     ("cell.py", "curve"): "ledger",
     ("worker.py", "serve"): "waiting for a cell",
     ("pool.py", "serve"): "waiting for a cell",
-    ("ceiling.py", "give_back_memory"): "between two cells",
+    ("memory.py", "give_back_memory"): "between two cells",
     ("generate.py", "generate"): "generating the demo",
     ("opening.py", "open_study"): "planning",
     ("opening.py", "build"): "reading data",

@@ -14,11 +14,6 @@ from itertools import tee
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    f1_score,
-    matthews_corrcoef,
-)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -96,6 +91,9 @@ class Classification(TaskFormat):
         With two labels F1 is that of the second (GLUE's positive "1"), with more the macro
         average over labels (SuperGLUE's CB).
         """
+        # Here, because its import would be half of a command's start.
+        from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
         positive = list(task.labels[1:]) if len(task.labels) == 2 else None
         several = len({*references, *predictions}) > 1  # of one label scikit-learn warns
         mcc = matthews_corrcoef(references, predictions) if several else 0.0

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 from unicodedata import category
 
 from mtlplug_sl_detail import EntityDetail, on_words
-from seqeval.metrics import accuracy_score
-from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -108,6 +106,10 @@ class SequenceLabelling(EntityDetail):
         An entity counts if its type and both ends are right, and if its labels are valid IOB2.
         Words that were cut off count as predicted outside.
         """
+        # Here, because scikit-learn comes with it: its import would be half of a command's start.
+        from seqeval.metrics import accuracy_score
+        from seqeval.metrics.v1 import precision_recall_fscore_support
+
         gold = [reference["tags"] for reference in references]
         ours = [on_words(*pair) for pair in zip(predictions, references, strict=True)]
         precision, recall, f1, _ = precision_recall_fscore_support(

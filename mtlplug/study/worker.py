@@ -164,11 +164,15 @@ def serve() -> None:
     from mtlplug.study.plan import Cell
     from mtlplug.training.memory import give_back_memory
 
+    settled = False
     while True:
         job = jobs.get()
         cell = Cell(**job["cell"])
         state = run_logged(Path(job["folder"]), cell, job["launcher"])
         give_back_memory()  # or a process grows from cell to cell, by gigabytes in an hour
+        if not settled:
+            gc.freeze()  # what the first cell imported stays, too; later ones only leave garbage
+            settled = True
         answers.write(json.dumps({"cell": cell.name, "state": state}) + "\n")
 
 
