@@ -33,6 +33,9 @@ IN_LATEX = {
     "*": r"$\ast$",
 }
 
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Begins what LaTeX makes smaller where it would not fit: eight columns and more do not."""
+
 
 def to_rich(table: Table) -> rich.table.Table:
     """For the terminal."""
@@ -75,13 +78,16 @@ def _markdown(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A floating table; its document needs the package booktabs and UTF-8."""
+    """A floating table; its document needs the packages booktabs and graphicx, and UTF-8."""
     sides = "l" * table.words + "r" * (len(table.header) - table.words)
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",
         rf"\label{{tab:{table.name}}}",
+        r"\medskip",
+        r"\setlength{\tabcolsep}{4pt}",
+        FITTED,
         rf"\begin{{tabular}}{{{sides}}}",
         r"\toprule",
         _latex_row([latex(name) for name in table.header]),
@@ -90,7 +96,7 @@ def to_latex(table: Table) -> str:
     for number, row in enumerate(table.rows):
         lines += [r"\midrule"] * (number in table.rules)
         lines.append(_latex_row([_latex_cell(cell) for cell in row]))
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [rf"\par\footnotesize {latex(note)}" for note in table.notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
@@ -102,6 +108,8 @@ def _latex_row(cells: list[str]) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     text = "--" if cell.text == NOTHING else latex(cell.text)
+    # Deviations in small print: the less a wide table must shrink.
+    text = re.sub(r" \$\\pm\$ ([\d.,]+)$", r"{\\scriptsize\\,$\\pm$\\,\1}", text)
     text = rf"\textbf{{{text}}}" if cell.best else text
     return text + (rf"\textsuperscript{{{latex(cell.mark)}}}" if cell.mark else "")
 

@@ -83,9 +83,10 @@ def latex_rows(text: str) -> list[list[str]]:
 
 
 def bare(cell: str) -> str:
-    """A cell without bold and raised parts."""
+    """A cell without bold, raised and small parts."""
     cell = re.sub(r"\\textsuperscript\{((?:[^{}]|\{\})*)\}$", r"\1", cell)
-    return re.sub(r"^\\textbf\{(.*)\}", r"\1", cell)
+    cell = re.sub(r"^\\textbf\{(.*)\}", r"\1", cell)
+    return re.sub(r"\{\\scriptsize\\,(\$\\pm\$)\\,(.*)\}$", r" \1 \2", cell)
 
 
 @settings(max_examples=60, deadline=None)
