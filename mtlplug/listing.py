@@ -18,13 +18,9 @@ from rich.table import Table
 from mtlplug.data.build import Builder, TaskData
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Feature, Task, TaskFormat
+from mtlplug.pages.wording import counted
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.workspace import open_workspace
-
-
-def counted(counts: Mapping[str, int]) -> str:
-    """Counts of what was cut, dropped or repaired, as a phrase."""
-    return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
 
 
 def notes(facts: Mapping[str, Any], counts: Mapping[str, int]) -> str:
@@ -51,9 +47,9 @@ def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
     table = Table(title=escape(f"suite {suite.name}: {suite.title}"), title_justify="left")
     for column in ("task", "format", "role"):
         table.add_column(column, no_wrap=True)
-    for column in ("labels", "train rows", "valid rows", "features", "median tokens", "99 %"):
+    for column in ("labels", "train\nrows", "valid\nrows", "features", "median\ntokens", "99 %"):
         table.add_column(column, justify="right")
-    table.add_column("other splits")
+    table.add_column("other\nsplits")
     table.add_column("found, cut, dropped, repaired")
     console = new_console()
     with console.status("reading tasks") as status:

@@ -146,7 +146,7 @@ def test_inspect_counts_what_is_cut(suite: Path) -> None:
     assert "tokens (12)" in whole
     assert "texts cut" not in whole
     assert "tokens (12)" not in cut
-    assert cut.count("counted: 1 texts cut") == 4
+    assert cut.count("counted: 1 text cut") == 4
 
 
 # ---- commands of plugins ----

@@ -36,6 +36,9 @@ from mtlplug.training.pretrain import build_data, prepare_steps
 from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World
 
+PAPER = "padmakumar2022"
+"""Its epochs are of its own tasks: beside those of another suite they would say nothing."""
+
 ALL = "all"
 """What `--groups` says for every combination of the formats' groups."""
 
@@ -120,7 +123,7 @@ def bench(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
         "options": workspace.config.as_dict(),
         "precision": costs[0].precision,
         "settings": dataclasses.asdict(settings),
-        "paper": _paper(),
+        "paper": paper_of(workspace.suite.name),
         "combinations": [dataclasses.asdict(cost) for cost in costs],
     }
     _show(report, costs, settings, console)
@@ -205,9 +208,11 @@ def title_of(report: Mapping[str, Any]) -> str:
     )
 
 
-def _paper() -> dict[str, Any]:
-    """The paper's epoch times, by groups."""
-    text = files("mtlplug.bench").joinpath("padmakumar2022.toml").read_text(encoding="utf-8")
+def paper_of(suite: str) -> dict[str, Any]:
+    """The epoch times, by groups, of the paper whose suite this is; empty for other suites."""
+    if suite != PAPER:
+        return {}
+    text = files("mtlplug.bench").joinpath(f"{PAPER}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 

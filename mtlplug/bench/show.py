@@ -66,8 +66,10 @@ def paper_ratios(
 ) -> dict[str, tuple[float, float | None]]:
     """Each combination's time over the reference's, here and in the paper's appendix B.3.
 
-    Empty where the paper's reference was not measured.
+    Empty where it is not the paper's suite, or the paper's reference was not measured.
     """
+    if not paper:
+        return {}
     seconds = {cost.groups: cost.epoch_seconds.value for cost in costs}
     reference, printed = paper["reference"], paper["epoch_seconds"]
     if reference not in seconds:

@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtlplug.data.fetching import OFFLINE, offline
-from mtlplug.data.hub import UnreachableError, leave_the_hub
+from mtlplug.data.fetching import OFFLINE, UnreachableError, offline
+from mtlplug.data.hub import leave_the_hub
 from mtlplug.data.sources import Source
 from mtlplug.data.suites import Suite
 from mtlplug.data.tokens import Encode
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Row, Task, TaskFormat
+from mtlplug.pages.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ ROWS = 50
 """First rows of each split that are read and turned into features."""
 
 MAX_LENGTH = 512
-ONLINE = f"go online and unset {OFFLINE[0]}"
+ONLINE = f"go online, with {OFFLINE[0]} unset"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _read(task: Task, task_format: TaskFormat) -> None:
     for split, rows in samples.items():
         encode = Encode(_tokenizer(), MAX_LENGTH)
         if not any(True for _ in task_format.features(prepared, rows, encode)):
-            counts = ", ".join(f"{number} {what}" for what, number in encode.counts.items())
+            counts = counted(encode.counts)
             raise MtlplugError(
                 f"{task.sources[split].place}: none of the first {len(rows)} rows can be used"
                 f"{f' ({counts})' if counts else ''}; set columns in the suite"

@@ -69,13 +69,24 @@ def fetch(suite: str, tasks: tuple[str, ...], to: Path | None, data: Path | None
     Exit code 0: all is here; 1: something could not be got; 2: an option is wrong.
     """
     loaded, _ = _open(suite, data, to)
+    from mtlplug.data.fetching import OFFLINE, UnreachableError, offline
+
     chosen = loaded.select("+".join(tasks)) if tasks else list(loaded.tasks.values())
-    console, failed = _console(), 0
+    console, failed, unreached = _console(), 0, []
+    forbidden = offline()  # loading from a hub that does not answer forbids it, too
     for task in chosen:
-        failed += not _fetched(console, task)
+        try:
+            failed += not _fetched(console, task)
+        except UnreachableError:
+            unreached.append(task.name)
+    if unreached:
+        why = f"{OFFLINE[0]} forbids the network" if forbidden else "the network cannot be reached"
+        remedy = f"unset {OFFLINE[0]}" if forbidden else "go online"
+        missing = f"{why}, and these are not here; {remedy} and fetch again"
+        _say(console, missing, "red", ", ".join(unreached))
     if to is not None:
         _say(console, "to read from there", "green", f"export MTLPLUG_DOWNLOADS={to.resolve()}")
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed or unreached else 0)
 
 
 @data.command(context_settings=CONTEXT)
@@ -102,7 +113,12 @@ def _open(
 
 
 def _fetched(console: Console, task: Task) -> bool:
-    """Get the sources of a task that are on the web; whether none failed."""
+    """Get the sources of a task that are on the web; whether none failed.
+
+    Raises:
+        UnreachableError: there is no network, or it is forbidden.
+    """
+    from mtlplug.data.fetching import UnreachableError
     from mtlplug.data.fetching import fetch as download
     from mtlplug.data.hub import load
     from mtlplug.errors import MtlplugError
@@ -121,6 +137,8 @@ def _fetched(console: Console, task: Task) -> bool:
                 with console.status(f"{task.name}: {source.place}"):
                     load(source)
                 done[key] = None
+    except UnreachableError:
+        raise
     except MtlplugError as error:
         _say(console, task.name, "red", str(error))
         return False
@@ -129,10 +147,10 @@ def _fetched(console: Console, task: Task) -> bool:
     return True
 
 
-def _say(console: Console, task: str, colour: str, text: str) -> None:
+def _say(console: Console, about: str, colour: str, text: str) -> None:
     from rich.markup import escape
 
-    console.print(f"[{colour}]{escape(task)}[/]: {escape(text)}", highlight=False, soft_wrap=True)
+    console.print(f"[{colour}]{escape(about)}[/]: {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def _show(console: Console, suite: Suite, findings: Iterable[Finding]) -> None:

@@ -6,9 +6,11 @@ checksum fits. What was cut off goes on where it stopped, where the server can d
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import socket
 import ssl
 import time
 import urllib.request
@@ -41,6 +43,10 @@ STRANGE = re.compile(r"[^\w .+-]")
 
 LONGEST = 100
 """Characters that a file name takes over from a url: its last ones, which tell how to read it."""
+
+
+class UnreachableError(MtlplugError):
+    """There is no way to a server, or it is forbidden, and what is wanted is not here."""
 
 
 def downloads_folder() -> Path:
@@ -82,7 +88,8 @@ def fetch(url: str, target: Path, sha256: str = "") -> bool:
         Whether anything was downloaded.
 
     Raises:
-        MtlplugError: the network is forbidden or down, the server refuses, the file is not the
+        UnreachableError: there is no network, or it is forbidden.
+        MtlplugError: the connection fails, the server refuses, the file is not the
             one expected, or the folder cannot be written.
     """
     if (scheme := urlsplit(url).scheme) not in SCHEMES:
@@ -90,7 +97,7 @@ def fetch(url: str, target: Path, sha256: str = "") -> bool:
     if target.exists():
         return False
     if offline() and scheme != "file":
-        raise MtlplugError(
+        raise UnreachableError(
             f"{url} is not downloaded and {OFFLINE[0]} forbids the network; unset it"
         )
     part = target.with_name(f"{target.name}.part")
@@ -131,6 +138,9 @@ def _download(url: str, part: Path) -> None:
             if isinstance(getattr(error, "reason", None), FileNotFoundError):
                 raise MtlplugError(f"{url} does not exist; name another in the suite") from None
             reason = error
+            cause = getattr(error, "reason", None)
+            if not _size(part) and _is_nowhere(cause):
+                raise UnreachableError(f"{url} cannot be reached ({cause})") from None
         failures = 1 if _size(part) > before else failures + 1
         if failures >= ATTEMPTS:
             raise MtlplugError(
@@ -138,6 +148,13 @@ def _download(url: str, part: Path) -> None:
                 "again to go on"
             ) from None
         time.sleep(PAUSE * 2 ** (failures - 1))
+
+
+def _is_nowhere(reason: Any) -> bool:
+    """Whether a connection failed as it does without a network: trying again helps nothing."""
+    return isinstance(reason, socket.gaierror) or (
+        isinstance(reason, OSError) and reason.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    )
 
 
 def _append(url: str, part: Path, tag: str) -> str:

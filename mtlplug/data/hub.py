@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 
+from mtlplug.data.fetching import UnreachableError, offline
 from mtlplug.data.readers import Record
 from mtlplug.data.text import unreadable
 from mtlplug.errors import MtlplugError
@@ -22,15 +26,14 @@ if TYPE_CHECKING:
 BATCH = 1024
 """Rows turned into Python objects at once."""
 
+TIMEOUT = 10.0
+"""Seconds that the hub has to answer."""
+
 SAVED = ("state.json", "dataset_dict.json")
 """Files that tell a folder written by `save_to_disk`."""
 
 PICKLED = "pandas"
 """The reader of `datasets` that unpickles its files: before version 5 it runs code in them."""
-
-
-class UnreachableError(MtlplugError):
-    """A dataset that is not in the cache while the hub is out of reach, or forbidden."""
 
 
 def leave_the_hub() -> None:
@@ -41,6 +44,20 @@ def leave_the_hub() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # for what is imported or started later
     datasets.config.HF_HUB_OFFLINE = True
     huggingface_hub.constants.HF_HUB_OFFLINE = True
+
+
+@lru_cache(maxsize=1)
+def hub_answers() -> bool:
+    """Whether the hub can be reached; asked once, where its library would try for half a minute."""
+    from huggingface_hub.constants import ENDPOINT
+
+    try:
+        urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=TIMEOUT)
+    except HTTPError:  # an answer, too
+        return True
+    except (OSError, HTTPException):
+        return False
+    return True
 
 
 def read_parquet(source: Source) -> Iterator[Record]:
@@ -134,6 +151,8 @@ def _load(
 ) -> Any:
     import datasets
 
+    if not (offline() or Path(name).exists() or hub_answers()):
+        leave_the_hub()
     try:
         if any((Path(name) / file).exists() for file in SAVED):
             saved = datasets.load_from_disk(name)

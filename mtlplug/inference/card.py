@@ -14,6 +14,7 @@ from mtlplug.config import RunConfig
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.inference.trained import TrainedRun
+from mtlplug.pages.wording import plural
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.training.record import FREE_TO_CHANGE
 
@@ -134,7 +135,7 @@ def _cost(run: TrainedRun) -> str:
     number = report["world_size"]
     processes = "one process" if number == 1 else f"{number} processes"
     return (
-        f"{report['epochs']} epochs, {report['tokens']:,} tokens, "
+        f"{plural(report['epochs'], 'epoch')}, {report['tokens']:,} tokens, "
         f"{seconds['training'] / 60:.1f} minutes of training and "
         f"{seconds['evaluation'] / 60:.1f} of evaluation, in {processes} "
         f"({run.run['device'].split(':')[0]}), {report['precision']}, ZeRO stage "

@@ -16,7 +16,7 @@ from mtlplug.inference.export import export_all, export_encoder, export_task
 from mtlplug.inference.inputs import LINES, kind_of, read_rows
 from mtlplug.inference.prediction import Predictor, Presented
 from mtlplug.inference.trained import open_run
-from mtlplug.listing import counted
+from mtlplug.pages.wording import counted
 
 
 def export(
@@ -67,8 +67,8 @@ def predict(
     with _opened(to) as file:
         for prediction in predictor(rows):
             file.write(WRITERS[output_format](rows.next(), prediction))
-    if predictor.counts:
-        print(f"counted: {counted(predictor.counts)}", file=sys.stderr)
+    for name, counts in predictor.counts.items():
+        print(f"counted in {name}: {counted(counts)}", file=sys.stderr)
 
 
 class _Kept:

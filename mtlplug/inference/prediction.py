@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,9 +83,9 @@ class Predictor:
         self.heads = {name: copy.deepcopy(run.heads[name]).cpu() for name in self.tasks}
 
     @property
-    def counts(self) -> dict[str, int]:
-        """What was cut or dropped so far."""
-        return dict(sum((encode.counts for encode in self.encodes.values()), Counter()))
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What was cut or dropped so far, by task: each counts a row for itself."""
+        return {name: dict(each.counts) for name, each in self.encodes.items() if each.counts}
 
     def __call__(self, rows: Iterable[Row]) -> Iterator[Presented]:
         """Predictions for rows, in their order; a task that can make nothing of a row gives None.

@@ -55,6 +55,25 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts of what was cut, dropped or repaired, whose names are in the plural.
+
+    >>> counted({"words cut": 1200, "entities cut": 1})
+    '1 entity cut, 1,200 words cut'
+    """
+    return ", ".join(
+        f"{number:,} {_one_of(what) if number == 1 else what}"
+        for what, number in sorted(counts.items())
+    )
+
+
+def _one_of(what: str) -> str:
+    """The singular of the noun that a phrase begins with."""
+    noun, *rest = what.split(" ")
+    noun = f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
+    return " ".join([noun, *rest])
+
+
 def listing(parts: Sequence[str]) -> str:
     """Several things in a sentence.
 

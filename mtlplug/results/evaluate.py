@@ -20,8 +20,8 @@ from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Row, Task, TaskFormat
 from mtlplug.inference.trained import TrainedRun, open_run
-from mtlplug.listing import counted
 from mtlplug.model.flops import encoder_flops
+from mtlplug.pages.wording import counted
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.scoring import Detail
 from mtlplug.training.evaluation import Evaluator

@@ -12,6 +12,7 @@ from rich.markup import escape
 from mtlplug.listing import new_console
 from mtlplug.pages.table import Cell, Table, figure
 from mtlplug.pages.typesetting import to_rich
+from mtlplug.pages.wording import plural
 from mtlplug.results.compare import CONFIDENCE, Difference
 from mtlplug.results.evaluate import Evaluation
 from mtlplug.scoring import Detail
@@ -74,7 +75,7 @@ def _metrics(evaluation: Evaluation) -> Table:
         figure(evaluation.metrics[each], digits=4 if each == "loss" else 2, best=each == name)
         for each in order
     ]
-    title = f"{evaluation.task.name}, {evaluation.split}: {len(evaluation.rows):,} rows"
+    title = f"{evaluation.task.name}, {evaluation.split}: {plural(len(evaluation.rows), 'row')}"
     return Table("metrics", title, tuple(order), (tuple(cells),), words=0)
 
 

@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtlplug.listing import counted
 from mtlplug.pages.table import Cell, Table, figure
-from mtlplug.pages.wording import duration, plural
+from mtlplug.pages.wording import counted, duration, plural
 from mtlplug.results.records import Record
 
 MOST_EPOCHS = 10

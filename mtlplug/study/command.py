@@ -1,4 +1,4 @@
-"""`mtlplug study` and `mtlplug finetune`: plan, run, status, report."""
+"""`mtlplug study`: plan, run, status, report."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from rich.table import Table
 
 from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.listing import new_console
+from mtlplug.pages.wording import plural
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.study.collect import collect
 from mtlplug.study.driver import drive
 from mtlplug.study.estimate import Rest, rest_of
 from mtlplug.study.executors import Ended, Resources, make_executor
-from mtlplug.study.ledger import Ledger, write_json
+from mtlplug.study.ledger import Ledger
 from mtlplug.study.opening import Study, agree, open_study
 from mtlplug.study.overview import State
 from mtlplug.study.plan import FINETUNE, PRETRAIN, as_options
-from mtlplug.study.results import BASELINE, FAILED, Results, mean_and_deviation
+from mtlplug.study.results import BASELINE, FAILED
 from mtlplug.study.settings import Settings
-from mtlplug.study.writing import RESULTS, write_report
+from mtlplug.study.writing import write_report
 
 
 def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -46,69 +47,12 @@ def run_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     """
     console = new_console()
     folder = folder_of(options)
-    study, state = _run(options, given, folder, console)
+    study, state = run_missing(options, given, folder, console)
     write_report(collect(study, given.get("price")), folder, console)
     return show_failures(study, state, console)
 
 
-def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path) -> int:
-    """Finetune one encoder on one task: sweep, seeds, mean and deviation; returns the exit code.
-
-    Args:
-        options: as for `mtlplug run`.
-        given: settings of the study that this is, of one column and one target.
-        encoder: folder of an encoder, or of the run that made it.
-    """
-    console = new_console()
-    model = encoder / "encoder" if (encoder / "encoder").is_dir() else encoder
-    task = str(given["targets"])
-    folder = Path(options.get("output") or Path("finetunes") / f"{encoder.name}-{task}")
-    options = {**options, "model": str(model)}
-    study, state = _run(options, {**given, "groups": BASELINE}, folder, console)
-    results = collect(study)
-    write_json(folder / RESULTS, results.as_dict())
-    console.print(finetune_table(results, task))
-    chosen = results.chosen_rate(task, BASELINE)
-    scored = [
-        (trial.score, -(trial.loss or 0.0), trial.command)
-        for trial in results.of(task, BASELINE)
-        if trial.rate == chosen and trial.score is not None
-    ]
-    if scored:
-        console.print(
-            f"to keep a model: {max(scored)[-1]} --output DIR",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    return show_failures(study, state, console)
-
-
-def finetune_table(results: Results, task: str) -> Table:
-    """Every run, then mean and deviation over the seeds at the best rate."""
-    (target,) = (each for each in results.targets if each.name == task)
-    table = Table(title=f"{escape(task)}: {target.metric} on {target.valid} validation rows")
-    for column in ("learning rate", "seed", target.metric, "loss", "epochs"):
-        table.add_column(column, justify="right")
-    chosen = results.chosen_rate(task, BASELINE)
-    for trial in results.of(task, BASELINE):
-        scored = trial.score is not None
-        table.add_row(
-            f"{trial.rate:g}",
-            f"{trial.seed}",
-            f"{trial.score:.1f}" if scored else trial.state,
-            "-" if trial.loss is None else f"{trial.loss:.4f}",
-            f"{trial.epochs or '-'}",
-            style="bold" if trial.rate == chosen else None,
-        )
-    if scores := results.scores(task, BASELINE):
-        mean, deviation = mean_and_deviation(scores)
-        spread = "" if deviation is None else f" ± {deviation:.1f}"
-        table.caption = f"rate {chosen:g}, {len(scores)} seeds: {mean:.1f}{spread}"
-    return table
-
-
-def _run(
+def run_missing(
     options: Mapping[str, Any], given: Mapping[str, Any], folder: Path, console: Console
 ) -> tuple[Study, State]:
     """Plan, and run what is missing."""
@@ -132,7 +76,7 @@ def _run(
             study.ledger.forget_failures()
         study.ledger.write_study(study.as_dict())
         state = study.overview.look()
-        console.print(f"{state.total} cells, {len(state.done)} done", highlight=False)
+        console.print(f"{plural(state.total, 'cell')}, {len(state.done)} done", highlight=False)
         started = time.time()
         state = drive(
             study.overview,
@@ -150,7 +94,8 @@ def _run(
     study.ledger.write_study(study.as_dict())
     minutes = (time.time() - started) / 60
     console.print(
-        f"{len(state.done)} of {state.total} cells done, {minutes:.1f} minutes", highlight=False
+        f"{len(state.done)} of {plural(state.total, 'cell')} done, {minutes:.1f} minutes",
+        highlight=False,
     )
     return study, state
 
@@ -163,7 +108,7 @@ def show_status(folder: Path) -> None:
     console.print(cells_table(study, state))
     running = [cell for cell in [*state.ready, *state.waiting] if study.ledger.busy(cell.name)]
     for cell in running:
-        console.print(f"running: {cell.title}", markup=False, highlight=False)
+        console.print(f"running: {study.plan.title(cell)}", markup=False, highlight=False)
     if state.done:
         show_rest(console, rest_of(study, state), {})
     show_failures(study, state, console)
@@ -212,10 +157,13 @@ class Teller:
         elif ended.cell.kind == FINETUNE:
             outcome = f"{report['tasks'][ended.cell.target]['score']:.1f}"
         else:
-            outcome = f"mean loss {report['best_mean_loss']:.4f}, {report['epochs']} epochs"
+            outcome = (
+                f"mean loss {report['best_mean_loss']:.4f}, {plural(report['epochs'], 'epoch')}"
+            )
         ended_cells = len(state.done) + len(state.failed)
+        title = self._study.plan.title(ended.cell)
         self._console.print(
-            f"[{ended_cells}/{state.total}] {ended.cell.title}: {outcome} ({ended.seconds:.0f} s)",
+            f"[{ended_cells}/{state.total}] {title}: {outcome} ({ended.seconds:.0f} s)",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -236,7 +184,8 @@ def cells_table(study: Study, state: State) -> Table:
         "lost": state.lost,
     }
     results = collect(study)
-    for name in study.plan.settings.columns:
+    columns = study.plan.settings.columns
+    for name in columns:
         counts = {
             key: sum(cell.column == name and cell.kind == FINETUNE for cell in cells)
             for key, cells in sets.items()
@@ -251,7 +200,7 @@ def cells_table(study: Study, state: State) -> Table:
         planned = len(rates) * (len(results.rates) + len(results.seeds) - 1)
         left = planned - counts["done"] - counts["failed"] - counts["lost"]
         table.add_row(
-            name,
+            name if len(columns) > 1 else escape(study.plan.workspace.config.model),
             "-" if name == BASELINE else {"ready": "to do"}.get(made[0], made[0]),
             f"{counts['done']}",
             f"{counts['failed'] + counts['lost']}",
@@ -266,7 +215,7 @@ def show_rest(console: Console, rest: Rest, given: Mapping[str, Any]) -> None:
     if not rest.most:
         console.print("nothing is left to run")
         return
-    basis = f"{rest.measured} cells done" if rest.measured else "a few steps timed now"
+    basis = f"{plural(rest.measured, 'cell')} done" if rest.measured else "a few steps timed now"
     console.print(
         f"left: {_hours(rest.least)} to {_hours(rest.most)} of one worker "
         f"(all runs stop early, or none), from {basis}",
@@ -283,14 +232,15 @@ def show_failures(study: Study, state: State, console: Console) -> int:
     for cell in state.failed:
         result = study.overview.result(cell.name) or {}
         console.print(
-            f"failed: {cell.title}: {result.get('error', '')}; its output is in "
+            f"failed: {study.plan.title(cell)}: {result.get('error', '')}; its output is in "
             f"{study.ledger.log_file(cell.name)}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
     if state.lost:
-        console.print(f"{len(state.lost)} cells wait for an encoder that failed", highlight=False)
+        waiting = f"waiting for an encoder that failed: {plural(len(state.lost), 'cell')}"
+        console.print(waiting, highlight=False)
     if state.failed:
         console.print("run again with --retry to try them again", highlight=False)
     return 1 if state.failed else 0

@@ -46,7 +46,7 @@ def finetune(encoder: Path, task: str, **options: Any) -> None:
     """Finetune an encoder on one task: learning rates, then seeds; mean and deviation."""
     runs, given = _apart(options)
     given |= {"targets": task, "fork": import_all()}
-    from mtlplug.study.command import finetune as run_finetuning
+    from mtlplug.study.finetuning import finetune as run_finetuning
 
     sys.exit(run_finetuning(runs, given, encoder))
 

@@ -49,7 +49,7 @@ class Study:
             "suite": plan.workspace.suite.name,
             "title": plan.workspace.suite.title,
             "targets": [vars(each) for each in self.targets],
-            "cells": {cell.name: cell.title for cell in self.overview.cells()},
+            "cells": {cell.name: self.plan.title(cell) for cell in self.overview.cells()},
         }
 
 

@@ -55,13 +55,6 @@ class Cell:
     cost: float
     epochs: int
 
-    @property
-    def title(self) -> str:
-        """For people."""
-        if self.kind == PRETRAIN:
-            return f"pre-finetune on {self.column}"
-        return f"finetune {self.column} on {self.target}, rate {self.rate:g}, seed {self.seed}"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -82,6 +75,13 @@ class Plan:
     data: Mapping[str, Mapping[str, TaskData]]
     pair_cost: float
     threads: int
+
+    def title(self, cell: Cell) -> str:
+        """A cell, for people; the encoder is named where there are several."""
+        if cell.kind == PRETRAIN:
+            return f"pre-finetune on {cell.column}"
+        encoder = f"{cell.column} " if len(self.settings.columns) > 1 else ""
+        return f"finetune {encoder}on {cell.target}, rate {cell.rate:g}, seed {cell.seed}"
 
     def pretrain_cells(self) -> list[Cell]:
         """One for each column but the baseline, the costliest first."""

@@ -94,7 +94,7 @@ def options_table(workspace: Workspace) -> Table:
     values = workspace.config.as_dict()
     for name in sorted(values, key=lambda name: name not in workspace.origins):
         value = values[name]
-        shown = "-" if value in (None, (), {}) else str(value)
+        shown = "-" if value in (None, "", (), {}) else str(value)
         table.add_row(name, escape(shown), escape(workspace.origins.get(name, DEFAULT)))
     return table
 
@@ -161,8 +161,8 @@ def _show_time(
 ) -> None:
     epoch = sum(seconds.values())
     console.print(
-        f"time: about {duration(epoch)} an epoch of {pool.steps_per_epoch:,} steps, of which "
-        f"evaluation {duration(seconds['evaluation'])}; at most "
+        f"time: about {duration(epoch)} an epoch of {plural(pool.steps_per_epoch, 'step')}, "
+        f"of which evaluation {duration(seconds['evaluation'])}; at most "
         f"{plural(config.max_epochs, 'epoch')}, {duration(epoch * config.max_epochs)}; without "
         "updates and reading (mtlplug bench measures whole steps)",
         highlight=False,

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import Result
 
+from mtlplug.bench.command import PAPER, paper_of
 from mtlplug.bench.lengths import PADDED
+from mtlplug.bench.show import cost_table
 from tests import small_suite
 from tests.small_suite import command
 
@@ -26,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def suite(folder: Path) -> Path:
     """The file of the suite."""
-    return small_suite.write(folder)
+    path = small_suite.write(folder)
+    path.write_text(f'name = "{PAPER}"\n' + path.read_text())
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,14 @@ def test_what_is_printed(result: Result, report: dict[str, Any]) -> None:
         assert title in result.output
     assert "in paper" in result.output
     assert "4.32" in result.output  # the paper's 4,884 s over 1,131 s
+
+
+def test_other_suites_are_not_compared_with_the_paper() -> None:
+    """No figures of the paper, and no columns for them."""
+    assert paper_of(PAPER)["epoch_seconds"]
+    assert paper_of("demo") == {}
+    headers = [str(column.header) for column in cost_table([], {}).columns]
+    assert headers[-1] == "peak\nmemory"
 
 
 def test_picture(folder: Path, report: dict[str, Any]) -> None:

@@ -6,14 +6,17 @@ import hashlib
 import json
 import os
 import socket
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 from click.testing import CliRunner, Result
 
 from mtlplug.cli import main
 from mtlplug.data import hub
+from mtlplug.data.fetching import OFFLINE
 
 CONLL = "Ann B-PER\nran O\n\nBo B-PER\n"
 SUITE = """
@@ -93,7 +96,7 @@ def test_states(suite: str, tmp_path: Path) -> None:
     assert "(from https://example.org/lost)" in found["lost"]["remedy"]
     assert "get the licence (LDC agreement)" in found["closed"]["remedy"]
     assert "has no column 'sentence'; it has: text, label" in found["bad"]["found"]
-    assert "none of the first 1 rows can be used (1 rows without text)" in found["empty"]["found"]
+    assert "none of the first 1 rows can be used (1 row without text)" in found["empty"]["found"]
     assert "unknown label 'maybe'; known: no, yes" in found["alien"]["found"]
     assert found["far"]["found"] == "someone/nowhere is not in the hub's cache"
 
@@ -149,6 +152,37 @@ def test_online_the_hub_is_streamed(suite: str, monkeypatch: pytest.MonkeyPatch)
     assert asked == [True]
     # What could not be reached is not asked again.
     assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_without_network_fetch_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence for all tasks, files and datasets of the hub alike, and no second try."""
+    for name in OFFLINE:
+        monkeypatch.delenv(name, raising=False)
+    suite = tmp_path / "web.toml"
+    text = '[tasks.{0}]\nformat = "SL"\n{1}\n'
+    file = 'train = {{ url = "https://example.invalid/{0}.conll" }}'
+    hub_task = 'dataset = "someone/{0}"\ntrain = {{ split = "train" }}'
+    kinds = {"one": file, "two": file, "three": hub_task, "four": hub_task}
+    suite.write_text("".join(text.format(name, kind.format(name)) for name, kind in kinds.items()))
+    asked: list[str] = []
+
+    def urlopen(request: Any, timeout: float) -> None:
+        asked.append(request.full_url)
+        raise URLError(socket.gaierror(-2, "Name or service not known"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(hub, "leave_the_hub", lambda: monkeypatch.setenv(OFFLINE[0], "1"))
+    hub.hub_answers.cache_clear()
+    result = call("fetch", str(suite))
+    hub.hub_answers.cache_clear()
+    assert result.exit_code == 1
+    assert result.output == (
+        "the network cannot be reached, and these are not here; go online and fetch again: "
+        "one, two, three, four\n"
+    )
+    assert len(asked) == 3  # for each file, and once for the hub
 
 
 def test_fetch(tmp_path: Path) -> None:

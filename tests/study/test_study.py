@@ -187,6 +187,8 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
     assert "2 seeds" in result.output
     assert "±" in result.output
     assert "to keep a model: mtlplug run" in result.output
+    assert "] finetune on more_kinds, rate" in result.output
+    assert "baseline" not in result.output
     # At the rate that was chosen, not at another of an equal score.
     rate = re.search(r"rate (\S+), 2 seeds", result.output)
     kept = re.search(r"to keep a model: .* --learning-rate (\S+)", result.output)
