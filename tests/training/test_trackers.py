@@ -163,7 +163,10 @@ def test_log_to_on_the_command_line(
     monkeypatch.setenv("TRACKIO_SERVER_URL", "my.server")
     result = run(suite, folder, "--log-to", "trackio")
     assert result.exit_code == 2
-    assert "--log-to trackio cannot start (ValueError: `server_url` must be a full URL" in result.stderr
+    assert (
+        "--log-to trackio cannot start (ValueError: `server_url` must be a full URL"
+        in result.stderr
+    )
     assert not (folder / "metrics.jsonl").exists()
     monkeypatch.delenv("TRACKIO_SERVER_URL")
     result = run(suite, folder, "--log-to", "trackio", "--max-epochs", "1")
