@@ -29,8 +29,14 @@ from mtlplug.testing.failures import ContractError, require
 from mtlplug.testing.specimen import NAME, Outcome, Specimen, outcome, packed
 from mtlplug.training.engine import Engine
 
-STEPS, STEPS_BETWEEN, RATE = 400, 20, 5e-3
+STEPS, STEPS_BETWEEN, RATE = 400, 20, 2e-3
 """Of learning by heart: most steps, steps between two looks at the metrics, learning rate."""
+
+SEEDS = (1, 2)
+"""Of heads that are tried. Now and then training ends where all rows look alike. Whether it does
+hangs on rounding, so on the number of threads: of `TestSocialIqa` of the example MC at this rate
+for one seed of forty, at 5e-3 for six of ten.
+"""
 
 LITTLE = 1e-4
 """Loss of every feature under which nothing is left to learn."""
@@ -55,8 +61,17 @@ class Learnt:
 
 def learn_by_heart(specimen: Specimen, best: float) -> Learnt:
     """Train encoder and head on all rows at once until they score best, or long enough."""
+    for seed in SEEDS:
+        learnt = _learn(specimen, best, seed)
+        if learnt.steps < STEPS:
+            break
+    return learnt
+
+
+def _learn(specimen: Specimen, best: float, seed: int) -> Learnt:
+    """Train the head of one seed; fewer than `STEPS` where there is nothing left to learn."""
     data = specimen.data
-    model = specimen.model()
+    model = specimen.model(seed=seed)
     without_dropout(model)
     before = outcome(model, data)
     batch = packed(data)

@@ -11,7 +11,9 @@ import importlib.util
 import json
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +155,13 @@ class Trackio(Tracker):
 
         self._trackio = trackio
         end = kept(folder, "trackio.id", lambda: secrets.token_hex(4))
-        trackio.init(
-            project=os.environ.get("TRACKIO_PROJECT", "mtlplug"),
-            name=f"{folder.name}-{end}",
-            resume="allow",
-            config=dict(run["options"]),
-        )
+        with redirect_stdout(sys.stderr):  # what trackio tells is no part of a run's own output
+            trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", "mtlplug"),
+                name=f"{folder.name}-{end}",
+                resume="allow",
+                config=dict(run["options"]),
+            )
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One row of the run's history."""
@@ -166,7 +169,8 @@ class Trackio(Tracker):
 
     def close(self, complete: bool) -> None:
         """Write what is left."""
-        self._trackio.finish()
+        with redirect_stdout(sys.stderr):
+            self._trackio.finish()
 
 
 TRACKERS: Mapping[str, type[Tracker]] = {

@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 
 from mtlplug.formats import Feature, TaskFormat
 from mtlplug.heads import SequenceHead
-from mtlplug.testing import ContractError, FormatContract
+from mtlplug.testing import ContractError, FormatContract, trials
 
 ROWS = [
     {"text": f"{number} {'good' if number > 3 else 'bad'} things on {day} in town", "n": number}
@@ -217,6 +217,24 @@ def test_what_breaks_the_contract(
         checked(broken(), test)
     assert found in failure.value.found
     assert remedy in str(failure.value)
+
+
+def test_a_head_that_is_stuck_is_tried_with_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training may fail by chance; after all seeds the last one is told, whatever it gave."""
+    stuck, tried = {1}, []
+
+    def learn(specimen: Any, best: float, seed: int) -> trials.Learnt:
+        tried.append(seed)
+        steps = trials.STEPS if seed in stuck else trials.STEPS - 1
+        return trials.Learnt(Any, Any, {"seed": seed}, steps)
+
+    monkeypatch.setattr(trials, "_learn", learn)
+    assert trials.learn_by_heart(Any, 100.0).metrics == {"seed": 2}
+    stuck.add(2)
+    assert trials.learn_by_heart(Any, 100.0).steps == trials.STEPS
+    stuck.clear()
+    assert trials.learn_by_heart(Any, 100.0).metrics == {"seed": 1}
+    assert tried == [1, 2, 1, 2, 1]
 
 
 TESTS = [name.removeprefix("test_") for name in dir(FormatContract) if name.startswith("test_")]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
-import sys
+import socket
 import time
-import types
 from pathlib import Path
 from typing import Any
 
@@ -100,39 +100,39 @@ def test_wandb_writes_all_lines_offline(tmp_path: Path, monkeypatch: pytest.Monk
     assert not wanted
 
 
-class Trackio(types.ModuleType):
-    """Stands in for trackio, which was not at hand."""
-
-    def __init__(self) -> None:
-        super().__init__("trackio")
-        self.calls: list[Any] = []
-        self.__spec__ = importlib.util.spec_from_loader("trackio", None)
-
-    def init(self, **given: Any) -> None:
-        """Notes the run."""
-        self.calls.append(("init", given["project"], given["name"], given["resume"]))
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        """Notes a row."""
-        self.calls.append((step, values))
-
-    def finish(self) -> None:
-        """Notes the end."""
-        self.calls.append("finish")
+@pytest.fixture(scope="module")
+def trackio(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The library; where it keeps its runs it asks once, when it is imported."""
+    needed("trackio")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRACKIO_DIR", str(tmp_path_factory.mktemp("trackio")))
+        return importlib.import_module("trackio")
 
 
-def test_trackio_gets_all_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in of the same functions is called with them, and with one name for both halves."""
-    trackio = Trackio()
-    monkeypatch.setitem(sys.modules, "trackio", trackio)
+def rows_of(trackio: Any, project: str) -> list[tuple[int, dict[str, float]]]:
+    """Steps and values of the only run of a project, as trackio's dashboard gets them."""
+    (found,) = trackio.Api().runs(project)
+    storage = importlib.import_module("trackio.sqlite_storage").SQLiteStorage
+    rows = storage.get_logs(project, found.name, run_id=found.id)
+    return [(row.pop("step"), {k: v for k, v in row.items() if k != "timestamp"}) for row in rows]
+
+
+def test_trackio_keeps_all_lines(
+    trackio: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Both halves are one run with the options, on this machine alone, and without a word."""
+    called: list[Any] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: called.append(address))
+    monkeypatch.setenv("TRACKIO_PROJECT", "halves")
     track("trackio", tmp_path)
-    begun = [call for call in trackio.calls if call[0] == "init"]
-    assert len(begun) == 2
-    assert begun[0] == begun[1]
-    assert begun[0][1::2] == ("mtlplug", "allow")
-    rows = [call for call in trackio.calls if isinstance(call[0], int)]
-    for name, expected in EXPECTED.items():
-        assert [(step, values[name]) for step, values in rows if name in values] == expected
+    assert rows_of(trackio, "halves") == [(line["step"], numbers_of(line)) for line in LINES]
+    (found,) = trackio.Api().runs("halves")
+    assert RUN["options"].items() <= found.config.items()
+    assert called == []
+    assert capsys.readouterr().out == ""
 
 
 def test_numbers_of_a_line() -> None:
@@ -155,20 +155,22 @@ def test_a_missing_library_and_an_unknown_tracker(monkeypatch: pytest.MonkeyPatc
         trackers_of("tensorbord")
 
 
-def test_log_to_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_to_on_the_command_line(
+    trackio: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run tells its trackers; one that cannot start ends it before the first step, with 2."""
-    trackio = Trackio()
-    monkeypatch.setitem(sys.modules, "trackio", trackio)
     suite, folder = small_suite.write(tmp_path / "suite"), tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.delattr(Trackio, "init")
-        result = run(suite, folder, "--log-to", "trackio")
+    monkeypatch.setenv("TRACKIO_SERVER_URL", "my.server")
+    result = run(suite, folder, "--log-to", "trackio")
     assert result.exit_code == 2
-    assert "--log-to trackio cannot start (AttributeError" in result.stderr
+    assert (
+        "--log-to trackio cannot start (ValueError: `server_url` must be a full URL"
+        in result.stderr
+    )
     assert not (folder / "metrics.jsonl").exists()
+    monkeypatch.delenv("TRACKIO_SERVER_URL")
     result = run(suite, folder, "--log-to", "trackio", "--max-epochs", "1")
     assert result.exit_code == 0, result.output
+    assert "trackio" not in result.stdout.lower()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [call for call in trackio.calls if isinstance(call[0], int)]
-    assert rows == [(line["step"], numbers_of(line)) for line in lines]
-    assert trackio.calls[-1] == "finish"
+    assert rows_of(trackio, "mtlplug") == [(line["step"], numbers_of(line)) for line in lines]
