@@ -19,7 +19,8 @@ def costs(results: Results) -> Table:
     """Cost of every encoder and its gain over the baseline, as appendix B.3 and beyond.
 
     Seconds per epoch are of training, hours of the whole run of pre-finetuning, evaluation
-    included. Gain is the difference of the averages of Table 1, in points.
+    included. Gain is the difference of the averages of Table 1, in points. The paper's ratios
+    stand beside where a target is one of the paper's.
     """
     grid = grid_of(results)
     targets, columns = [each.name for each in results.targets], list(results.columns)
@@ -27,11 +28,12 @@ def costs(results: Results) -> Table:
     means = {name: each.mean for name, each in averages(grid, targets, names).items()}
     trained = [column for column in columns if column.name != BASELINE]
     reference = _reference(trained)
+    theirs = _paper_ratios(reference, targets)
     rows = []
     for column in trained:
         known = column.name in means and BASELINE in means
         gain = means[column.name] - means[BASELINE] if known else None
-        rows.append(_cost(column, reference, gain, results.price))
+        rows.append(_cost(column, reference, theirs, gain, results.price))
     return Table(
         name="costs",
         title=f"{results.title}: what pre-finetuning cost and gave",
@@ -47,13 +49,16 @@ def costs(results: Results) -> Table:
 
 
 def _cost(
-    column: Column, reference: Column | None, gain: float | None, price: float | None
+    column: Column,
+    reference: Column | None,
+    theirs: Mapping[frozenset[str], float],
+    gain: float | None,
+    price: float | None,
 ) -> dict[str, Cell]:
     """The cells of an encoder, by header."""
     hours = None if column.seconds is None else column.seconds / 3600
     cells = {"groups": Cell(column.name), "s per epoch": _measured(column.seconds_per_epoch)}
     if reference:
-        theirs = _paper_ratios(reference)
         cells[f"x {reference.name}"] = figure(_ratio(column, reference))
         if theirs:
             cells[f"x {reference.name} in paper"] = figure(theirs.get(key_of(column.name)))
@@ -171,9 +176,12 @@ def _ratio(column: Column, reference: Column) -> float | None:
     return own / other if own is not None and other else None
 
 
-def _paper_ratios(reference: Column) -> dict[frozenset[str], float]:
-    """Appendix B.3 as ratios to the same groups; empty where it has not timed them."""
-    seconds = load_printed().seconds_per_epoch
+def _paper_ratios(reference: Column | None, targets: Sequence[str]) -> dict[frozenset[str], float]:
+    """Appendix B.3 as ratios to the same groups; empty where the paper says nothing of them."""
+    paper = load_printed()
+    if reference is None or not {target for target, _ in paper.grid}.intersection(targets):
+        return {}
+    seconds = paper.seconds_per_epoch
     own = seconds.get(key_of(reference.name))
     return {key: value / own for key, value in seconds.items()} if own else {}
 

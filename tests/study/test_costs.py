@@ -19,7 +19,7 @@ COLUMNS = (
     Column("QA", MISSING),
 )
 SCORES = {
-    ("a", BASELINE): [50.0], ("a", "SL"): [56.0], ("a", "C"): [49.0], ("a", "SL+C"): [57.0],
+    ("wic", BASELINE): [50.0], ("wic", "SL"): [56.0], ("wic", "C"): [49.0], ("wic", "SL+C"): [57.0],
     ("b", BASELINE): [30.0], ("b", "SL"): [32.0], ("b", "C"): [29.0], ("b", "SL+C"): [31.0],
 }  # fmt: skip
 
@@ -59,6 +59,8 @@ def test_costs_beside_the_papers() -> None:
                      columns=(Column(BASELINE), Column("tiny", seconds_per_epoch=5.0)))  # fmt: skip
     assert "x tiny" in costs(own).header
     assert "x tiny in paper" not in costs(own).header
+    others = {("a" if target == "wic" else target, name): x for (target, name), x in SCORES.items()}
+    assert "x C in paper" not in costs(results_of(others, columns=COLUMNS)).header
 
 
 def test_the_reference_is_a_single_group_where_one_was_timed() -> None:
