@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def write_card(run: TrainedRun, task: str | None, stock: str, folder: Path, name
         code=code.format(suffix=suffix, folder=name),
         tasks=[_row(key, described[key], run.report["tasks"][key]) for key in described],
         cost=_cost(run),
-        command=command_of(run.run["options"]),
+        command=command_of(run.run["options"], run.run.get("given_plugins", [])),
     )
     card.save(folder / "README.md")
 
@@ -144,12 +144,13 @@ def _cost(run: TrainedRun) -> str:
     )
 
 
-def command_of(options: Mapping[str, Any]) -> str:
+def command_of(options: Mapping[str, Any], plugins: Sequence[str]) -> str:
     """The command of a run, with all options that are not the default; paths by their names."""
     words = ["mtlplug", "run", "--groups", options["groups"], "--suite", _shown(options["suite"])]
     if not _of_its_suite(options):
         words += ["--model", _shown(options["model"])]
     words += [word for pair in _changed(options) for word in pair]
+    words += [word for value in plugins for word in ("-p", _shown(value))]
     return shlex.join(words)
 
 

@@ -49,13 +49,13 @@ def page(record: Record) -> str:
         logged=[chart for key in LOGGED if (chart := _logged(record, key)) is not None],
         tables=all_tables(record),
         described=[(name, facts(_described(task))) for name, task in record.tasks.items()],
-        command=command_of(run["options"]),
+        command=command_of(run["options"], run.get("given_plugins", [])),
         facts=facts(_facts(run)),
     )
 
 
-def command_of(options: Mapping[str, Any]) -> str:
-    """The command that repeats a run: every option that is not empty."""
+def command_of(options: Mapping[str, Any], plugins: Sequence[str]) -> str:
+    """The command that repeats a run: every option that is not empty, and values of `-p`."""
     parts = ["mtlplug", "run"]
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -67,6 +67,7 @@ def command_of(options: Mapping[str, Any]) -> str:
             parts += [each for item in value for each in (option, str(item))]
         elif value not in (None, False, ""):
             parts += [option, str(value)]
+    parts += [each for value in plugins for each in ("-p", value)]
     return shlex.join(parts)
 
 

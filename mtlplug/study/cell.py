@@ -107,6 +107,7 @@ def describe(cell: Cell, started: float) -> dict[str, Any]:
         "started": round(started, 3),
         "wall": round(time.time() - started, 3),
         "options": dict(cell.options),
+        "plugins": given(),
     }
 
 
@@ -163,8 +164,8 @@ def curve(output: Path) -> list[dict[str, Any]]:
     ]
 
 
-def command_of(options: Mapping[str, Any]) -> list[str]:
-    """The arguments of `mtlplug` that repeat a run."""
+def command_of(options: Mapping[str, Any], plugins: Sequence[str]) -> list[str]:
+    """The arguments of `mtlplug` that repeat a run with these values of `-p`."""
     words = ["run"]
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -172,14 +173,13 @@ def command_of(options: Mapping[str, Any]) -> list[str]:
             words.append(option)
         elif value is not None and value is not False:
             words += [option, str(value)]
-    return words
+    return words + [word for value in plugins for word in ("-p", value)]
 
 
 def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path) -> dict[str, Any]:
     """Run under a launcher, in processes of its own."""
     script = Path(mtlplug.__file__).with_name("run.py")
-    plugins = [word for value in given() for word in ("-p", value)]
-    words = [*launcher, str(script), *command_of(options)[1:], *plugins]
+    words = [*launcher, str(script), *command_of(options, given())[1:]]
     ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     try:

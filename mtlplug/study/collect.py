@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from mtlplug.plugin_sources import given
 from mtlplug.processor import processor
 from mtlplug.study.cell import command_of
 from mtlplug.study.opening import Study
@@ -46,7 +47,7 @@ def collect(study: Study, price: float | None = None) -> Results:
 def column_of(study: Study, cell: Cell) -> Column:
     """A column as its pre-finetuning cell left it."""
     result = study.overview.result(cell.name)
-    command = shlex.join(["mtlplug", *command_of(cell.options)])
+    command = _command(cell.options, result)
     if result is None or result["state"] != DONE:
         state = MISSING if result is None else FAILED
         error = "" if result is None else str(result.get("error", ""))
@@ -72,8 +73,14 @@ def trial_of(study: Study, cell: Cell) -> Trial:
     if cell.encoder is not None:
         folder = study.ledger.encoder_folder(cell.column, cell.encoder)
         options["model"] = f"{folder}/encoder"
-    command = shlex.join(["mtlplug", *command_of(options)])
+    command = _command(options, study.overview.result(cell.name))
     return replace(study.overview.trial(cell), command=command)
+
+
+def _command(options: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
+    """What repeats a run, with the plugins it had."""
+    plugins = given() if result is None else result.get("plugins", [])
+    return shlex.join(["mtlplug", *command_of(options, plugins)])
 
 
 def facts_of(study: Study) -> dict[str, Any]:

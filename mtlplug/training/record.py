@@ -14,6 +14,7 @@ from mtlplug.config import RunConfig
 from mtlplug.data.build import TaskData
 from mtlplug.model.loading import model_digest
 from mtlplug.model.vocabulary import used_rows
+from mtlplug.plugin_sources import given
 from mtlplug.training.engine import Engine
 from mtlplug.training.loop import Progress
 from mtlplug.workspace import Workspace
@@ -64,6 +65,7 @@ def describe(
         "world_size": world.size,
         "device": str(world.device),
         "plugins": [dataclasses.asdict(plugin) for plugin in workspace.plugins.plugins],
+        "given_plugins": given(),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in packages},

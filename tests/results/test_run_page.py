@@ -51,13 +51,14 @@ def test_a_page_that_cannot_be_written(runs: tuple[Path, Path], tmp_path: Path) 
 
 
 def test_the_command_repeats_the_run(runs: tuple[Path, Path]) -> None:
-    """Every option of it is one that the command takes, changes of tasks too."""
+    """Every option of it is one that the command takes, changes of tasks and plugins too."""
     options = {**read_record(runs[0]).run["options"], "tasks": {"tags": {"options": {"a": True}}}}
-    words = shlex.split(command_of(options))
+    words = shlex.split(command_of(options, ["a b.py", "no:c"]))
     known = {name for each in run_command.params for name in each.opts}
     assert {word for word in words if word.startswith("--")} <= known
     assert words[words.index("--set") + 1] == "tasks.tags.options.a=true"
     assert words[words.index("--learning-rate") + 1] == "0.02"
+    assert words[-4:] == ["-p", "a b.py", "-p", "no:c"]
 
 
 def test_a_long_log_stays_small(runs: tuple[Path, Path]) -> None:

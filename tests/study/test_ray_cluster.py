@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mtlplug.study.results import Results
-from tests import small_suite
+from tests import own_classes, small_suite
 from tests.study import tiny
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'mtlplug[ray]'")
@@ -36,11 +36,15 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_lost_node_costs_time_alone(cluster: Any, tmp_path: Path) -> None:
-    """Every cell ends once, with results equal to those of the local executor."""
+    """Every cell ends once, with results equal to those of the local executor.
+
+    On the cluster a format is in a file, here it is the built-in one.
+    """
     suite = tiny.write(tmp_path)
     folder = tmp_path / "study"
     command = [sys.executable, "-m", "mtlplug", "study", "run", str(suite), "--groups", "SL"]
     options = ["--executor", "ray", "--address", cluster.address, "--output", str(folder)]
+    options += own_classes.WORDS
     environment = small_suite.outside(PYTHONPATH=os.pathsep.join(sys.path))
     driver = subprocess.Popen(
         [*command, *options], env=environment, stdout=subprocess.PIPE, text=True

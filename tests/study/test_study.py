@@ -16,7 +16,7 @@ import pytest
 
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.results import Results
-from tests import small_suite
+from tests import own_classes, small_suite
 from tests.study import tiny
 
 CELLS = 20
@@ -31,9 +31,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(suite: Path) -> Path:
-    """The folder of a study that ran through."""
+    """The folder of a study that ran through, with a format in a file in the place of ours."""
     folder = suite.parent / "study"
-    result = small_suite.command("study", "run", suite, "--output", folder)
+    result = small_suite.command("study", "run", suite, "--output", folder, *own_classes.WORDS)
     assert result.exit_code == 0, result.output
     assert f"{CELLS} of {CELLS} cells done" in result.output
     return folder
@@ -77,6 +77,7 @@ def test_a_cell_is_the_run_its_command_repeats(finished: Path, tmp_path: Path) -
     found = Results.from_dict(json.loads((finished / "results.json").read_text()))
     trial = next(t for t in found.trials if (t.column, t.target) == ("SL", "more_kinds"))
     words = trial.command.split()[1:]
+    assert words[-4:] == [*own_classes.WORDS]  # as the workers had it; written again without
     result = small_suite.command(*words, "--output", tmp_path / "again")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "again" / "report.json").read_text())["tasks"]["more_kinds"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests import small_suite
+from tests import own_classes, small_suite
 from tests.small_suite import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,11 +54,14 @@ def alone(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 
 def test_two_ranks_under_deepspeed(suite: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    """ZeRO-3 on two ranks, heads absent in evaluation too, scores what one process scores."""
+    """ZeRO-3 on two ranks, heads absent in evaluation too, scores what one process scores.
+
+    So it does with a format in a file, in the place of one that is switched off.
+    """
     config = tmp_path / "zero3.json"
     config.write_text(json.dumps(ZERO3))
     launcher = [str(BIN / "deepspeed"), "--num_gpus", "2", "--master_port", free_port()]
-    more = ("--deepspeed-config", str(config), "--max-tokens", "40")
+    more = ("--deepspeed-config", str(config), "--max-tokens", "40", *own_classes.WORDS)
     report = train(suite, tmp_path / "run", launcher, *more)
     assert (report["world_size"], report["zero_stage"]) == (2, 3)
     assert untrained(report) == pytest.approx(untrained(alone))
@@ -66,9 +69,9 @@ def test_two_ranks_under_deepspeed(suite: Path, alone: dict[str, Any], tmp_path:
 
 
 def test_two_ranks_under_torchrun(suite: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    """ZeRO-1 on two ranks writes one result."""
+    """ZeRO-1 on two ranks writes one result, with a format in a file as without."""
     launcher = [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", free_port()]
-    report = train(suite, tmp_path / "run", launcher)
+    report = train(suite, tmp_path / "run", launcher, *own_classes.WORDS)
     assert (report["world_size"], report["zero_stage"]) == (2, 1)
     assert untrained(report) == pytest.approx(untrained(alone))
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
