@@ -36,10 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_lost_node_costs_time_alone(cluster: Any, tmp_path: Path) -> None:
-    """Every cell ends once, with results equal to those of the local executor.
-
-    On the cluster a format is in a file, here it is the built-in one.
-    """
+    """Every cell ends once, with results equal to those of the local executor; -p holds there."""
     suite = tiny.write(tmp_path)
     folder = tmp_path / "study"
     command = [sys.executable, "-m", "mtlplug", "study", "run", str(suite), "--groups", "SL"]
@@ -60,7 +57,8 @@ def test_a_lost_node_costs_time_alone(cluster: Any, tmp_path: Path) -> None:
     assert set(ended.values()) == {1}
     assert sum(ended.values()) == 1 + len(COLUMNS) * 2 * 3
     local = small_suite.command(
-        "study", "run", suite, "--groups", "SL", "--output", tmp_path / "local"
+        *("study", "run", suite, "--groups", "SL", "--output", tmp_path / "local"),
+        *own_classes.WORDS,
     )
     assert local.exit_code == 0, local.output
     assert scores(folder) == scores(tmp_path / "local")

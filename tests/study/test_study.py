@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,9 +32,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(suite: Path) -> Path:
-    """The folder of a study that ran through, with a format in a file in the place of ours."""
+    """The folder of a study that ran through."""
     folder = suite.parent / "study"
-    result = small_suite.command("study", "run", suite, "--output", folder, *own_classes.WORDS)
+    result = small_suite.command("study", "run", suite, "--output", folder)
     assert result.exit_code == 0, result.output
     assert f"{CELLS} of {CELLS} cells done" in result.output
     return folder
@@ -77,7 +78,6 @@ def test_a_cell_is_the_run_its_command_repeats(finished: Path, tmp_path: Path) -
     found = Results.from_dict(json.loads((finished / "results.json").read_text()))
     trial = next(t for t in found.trials if (t.column, t.target) == ("SL", "more_kinds"))
     words = trial.command.split()[1:]
-    assert words[-4:] == [*own_classes.WORDS]  # as the workers had it; written again without
     result = small_suite.command(*words, "--output", tmp_path / "again")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "again" / "report.json").read_text())["tasks"]["more_kinds"]
@@ -155,11 +155,11 @@ def test_asked_to_end_it_says_how_to_go_on(suite: Path, tmp_path: Path, wish: in
 
 
 def test_a_dying_worker_is_a_failed_cell(suite: Path, tmp_path: Path) -> None:
-    """The others go on; the failure is named; --retry runs it again."""
+    """The others go on; the failure is named; --retry runs it again. A format is in a file."""
     folder = tmp_path / "study"
-    command = [sys.executable, "-m", "mtlplug", "study", "run", str(suite), "--groups", "baseline"]
+    words = ["study", "run", str(suite), "--groups", "baseline", *own_classes.WORDS]
     driver = subprocess.Popen(
-        [*command, "--output", str(folder)],
+        [sys.executable, "-m", "mtlplug", *words, "--output", str(folder)],
         env=small_suite.outside(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -171,18 +171,16 @@ def test_a_dying_worker_is_a_failed_cell(suite: Path, tmp_path: Path) -> None:
     assert driver.returncode == 1, output
     assert "ended by SIGKILL" in output
     assert "run again with --retry" in output
-    again = small_suite.command(
-        "study", "run", suite, "--groups", "baseline", "--output", folder, "--retry"
-    )
+    again = small_suite.command(*words, "--output", folder, "--retry")
     assert again.exit_code == 0, again.output
 
 
 def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_path: Path) -> None:
-    """One encoder, one task: the sweep, the seeds, and how to keep a model."""
+    """One encoder, one task: the sweep, the seeds, and how to keep a model, with its plugins."""
     (run,) = (finished / "encoders").glob("SL-*")
     result = small_suite.command(
         *("finetune", "--encoder", run, "--task", "more_kinds", "--suite", suite),
-        *("--output", tmp_path / "tuned"),
+        *("--output", tmp_path / "tuned", *own_classes.WORDS),
     )
     assert result.exit_code == 0, result.output
     assert "2 seeds" in result.output
@@ -190,6 +188,7 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
     assert "to keep a model: mtlplug run" in result.output
     assert "] finetune on more_kinds, rate" in result.output
     assert "baseline" not in result.output
+    assert f"{shlex.join(own_classes.WORDS)} --output DIR" in result.output
     # At the rate that was chosen, not at another of an equal score.
     rate = re.search(r"rate (\S+), 2 seeds", result.output)
     kept = re.search(r"to keep a model: .* --learning-rate (\S+)", result.output)
