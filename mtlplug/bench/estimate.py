@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -41,6 +40,8 @@ def total_of(costs: Sequence[float], seconds: Sequence[float], total_cost: float
 
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean of two or more values, with Student's interval."""
+    from scipy import stats  # takes a second, and most who import this module need it not
+
     values_K = np.asarray(values, float)
     error = values_K.std(ddof=1) / np.sqrt(len(values_K))
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values_K) - 1)

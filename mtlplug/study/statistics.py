@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -78,6 +77,8 @@ def welch(scores: Sequence[float], baseline: Sequence[float]) -> Interval | None
 
     None with fewer than two scores a side, or where neither side has any spread.
     """
+    from scipy import stats  # takes a second, which the start of a study need not wait for
+
     if min(len(scores), len(baseline)) < 2:
         return None
     if max(np.ptp(scores), np.ptp(baseline)) < NOISE:
@@ -144,6 +145,8 @@ def compare(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -
         first, second: mean scores of the two columns on the same targets, one or more.
         seed: of the bootstrap.
     """
+    from scipy import stats
+
     differences_N = _differences(first, second)
     unequal = differences_N[differences_N != 0]
     p = float(stats.wilcoxon(unequal).pvalue) if len(unequal) else None

@@ -11,6 +11,7 @@ driver has computed anything, since neither CUDA nor OpenMP's threads survive a 
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import queue
@@ -22,6 +23,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
+
+CELLS_BETWEEN_TRIMS = 10
+"""Cells after which a worker gives freed memory back to the system."""
 
 SERVE = "from mtlplug.study.worker import serve; serve()"
 
@@ -164,15 +168,14 @@ def serve() -> None:
     from mtlplug.study.plan import Cell
     from mtlplug.training.memory import give_back_memory
 
-    settled = False
-    while True:
+    for number in itertools.count():
         job = jobs.get()
         cell = Cell(**job["cell"])
         state = run_logged(Path(job["folder"]), cell, job["launcher"])
-        give_back_memory()  # or a process grows from cell to cell, by gigabytes in an hour
-        if not settled:
+        # Or a process grows from cell to cell, by gigabytes in an hour.
+        give_back_memory(to_system=number % CELLS_BETWEEN_TRIMS == 0)
+        if number == 0:
             gc.freeze()  # what the first cell imported stays, too; later ones only leave garbage
-            settled = True
         answers.write(json.dumps({"cell": cell.name, "state": state}) + "\n")
 
 
