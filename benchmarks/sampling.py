@@ -19,6 +19,9 @@ from types import FrameType
 BETWEEN = 0.005
 """Seconds between two looks."""
 
+OUTERMOST = ("<module>", "_run_module_as_main")
+"""What the first frame of a program is."""
+
 WRITTEN = 0.5
 """Seconds between two writings of the file: a process may be killed at any moment."""
 
@@ -45,6 +48,7 @@ class Sampler:
         self._phases = phases
         self._thread = thread
         self._seconds: dict[str, list[float]] = {}
+        self._last = "other"
         self._started = time.time()
 
     def run(self) -> None:
@@ -54,7 +58,8 @@ class Sampler:
             frame = sys._current_frames().get(self._thread)
             # Without this thread's own share.
             now = time.monotonic(), time.process_time() - time.thread_time()
-            spent = self._seconds.setdefault(self._phase(frame), [0.0, 0.0])
+            self._last = self._phase(frame)
+            spent = self._seconds.setdefault(self._last, [0.0, 0.0])
             spent[0] += now[0] - wall
             spent[1] += now[1] - processor
             wall, processor = now
@@ -64,13 +69,16 @@ class Sampler:
             time.sleep(BETWEEN)
 
     def _phase(self, frame: FrameType | None) -> str:
+        name = ""
         while frame is not None:
             code = frame.f_code
-            place = (code.co_filename.rsplit("/", 1)[-1], code.co_name)
+            name = code.co_name
+            place = (code.co_filename.rsplit("/", 1)[-1], name)
             if place in self._phases:
                 return self._phases[place]
             frame = frame.f_back
-        return "other"
+        # Seen in the middle of a call, a frame may have no caller yet: a generator's, for one.
+        return "other" if name in OUTERMOST else self._last
 
     def _write(self) -> None:
         facts = {
