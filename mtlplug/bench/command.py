@@ -24,6 +24,7 @@ from mtlplug.bench.measure import Stopwatch, dtype_of
 from mtlplug.bench.show import cost_table, draw, padded_table, prediction_table
 from mtlplug.bench.simulate import Link, predict
 from mtlplug.data.build import TRAIN
+from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
@@ -37,7 +38,7 @@ from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World
 
 PAPER = "padmakumar2022"
-"""Its epochs are of its own tasks: beside those of another suite they would say nothing."""
+"""Suite of the paper whose epoch times stand beside ours."""
 
 ALL = "all"
 """What `--groups` says for every combination of the formats' groups."""
@@ -123,7 +124,7 @@ def bench(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
         "options": workspace.config.as_dict(),
         "precision": costs[0].precision,
         "settings": dataclasses.asdict(settings),
-        "paper": paper_of(workspace.suite.name),
+        "paper": paper_of(workspace),
         "combinations": [dataclasses.asdict(cost) for cost in costs],
     }
     _show(report, costs, settings, console)
@@ -208,9 +209,10 @@ def title_of(report: Mapping[str, Any]) -> str:
     )
 
 
-def paper_of(suite: str) -> dict[str, Any]:
-    """The epoch times, by groups, of the paper whose suite this is; empty for other suites."""
-    if suite != PAPER:
+def paper_of(workspace: Workspace) -> dict[str, Any]:
+    """The paper's epoch times, by groups; empty for a suite that has no task of the paper."""
+    theirs = load_suite(PAPER, workspace.plugins.formats).tasks
+    if not theirs.keys() & workspace.suite.tasks.keys():
         return {}
     text = files("mtlplug.bench").joinpath(f"{PAPER}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

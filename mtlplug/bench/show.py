@@ -66,7 +66,7 @@ def paper_ratios(
 ) -> dict[str, tuple[float, float | None]]:
     """Each combination's time over the reference's, here and in the paper's appendix B.3.
 
-    Empty where it is not the paper's suite, or the paper's reference was not measured.
+    Empty where no task is of the paper, or the paper's reference was not measured.
     """
     if not paper:
         return {}

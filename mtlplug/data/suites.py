@@ -115,7 +115,8 @@ class Suite:
                 raise MtlplugError(
                     f"unknown group '{term}' in '{expression}'"
                     f"{did_you_mean(term, [*self.groups, *self.tasks])}; suite '{self.name}' has "
-                    f"the groups {groups or '(none)'}, and single tasks may be named; '+' joins them"
+                    f"the groups {groups or '(none)'}, and single tasks may be named; "
+                    "'+' joins them"
                 )
             if not names:
                 raise MtlplugError(

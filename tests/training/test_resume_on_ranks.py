@@ -98,7 +98,13 @@ def unbroken(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "ranks", "typed"), [(1, (2, 1, 2), False), (2, (2, 2), True), (3, (2, 1), False)]
+    ("stage", "ranks", "typed"),
+    [
+        (1, (2, 1, 2), False),
+        (0, (2, 2), True),
+        (2, (2, 2), False),
+        (3, (2, 1), False),
+    ],
 )
 def test_any_number_of_ranks_goes_on(
     suite: Path, unbroken: Path, tmp_path: Path, stage: int, ranks: tuple[int, ...], typed: bool
