@@ -205,8 +205,9 @@ def _formats(path: Path, run: Mapping[str, Any], names: Iterable[str]) -> dict[s
         described = run["tasks"][name]
         code = described["format"]
         if code not in installed:
-            brought = [each for each in run["plugins"] if code in each["formats"]]
-            remedy = f"; install {brought[0]['distribution']}" if brought else ""
+            brought = [each["distribution"] for each in run["plugins"] if code in each["formats"]]
+            how = "give -p" if brought and brought[0].endswith(".py") else "install"
+            remedy = f"; {how} {brought[0]}" if brought else ""
             raise MtlplugError(
                 f"task '{name}' of the run in {path} is of format '{code}', which is not "
                 f"installed{remedy}; installed: {', '.join(sorted(installed)) or 'none'}"

@@ -56,6 +56,16 @@ def _described(**values: Any) -> Callable[[Path], None]:
     return change
 
 
+def _brought_by(distribution: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        _described(format="REG")(folder)
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run["plugins"].append({"distribution": distribution, "formats": ["REG"]})
+        (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -66,6 +76,8 @@ def _described(**values: Any) -> Callable[[Path], None]:
         (_without("heads/kinds.safetensors"), "cannot be loaded"),
         (_without("encoder/config.json"), "has no config.json"),
         (_described(format="REG"), "format 'REG', which is not installed; installed: C, QA, SL"),
+        (_brought_by("reg.py"), "'REG', which is not installed; give -p reg.py; installed: C, QA"),
+        (_brought_by("mtlplug-reg"), "'REG', which is not installed; install mtlplug-reg; "),
         (_described(format_version=7), "trained with version 7 of format 'C', and version 1"),
         (_described(labels=["a", "b", "c"]), "size mismatch"),
     ],
