@@ -20,7 +20,8 @@ from mtlplug.errors import MtlplugError
 from mtlplug.model.loading import check_folder
 from mtlplug.study.cell import model_of
 from mtlplug.study.ledger import Ledger
-from mtlplug.study.plan import FINETUNE, Cell
+from mtlplug.study.plan import Cell
+from mtlplug.study.settings import FINETUNE
 from tests import small_suite
 from tests.audit import audited
 from tests.small_suite import command, outside

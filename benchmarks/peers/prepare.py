@@ -18,14 +18,14 @@ from typing import Any
 from worker import Job
 
 from mtlplug.batching.mixing import Pool
-from mtlplug.data.build import TRAIN, TaskData
+from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.data.suites import load_suite
 from mtlplug.data.tokens import Encode
 from mtlplug.formats import Row, Task
 from mtlplug.listing import new_console
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.schemes import OUTSIDE, detect, to_iob2
-from mtlplug.training.pretrain import VALID, build_data
+from mtlplug.training.pretrain import build_data
 from mtlplug.workspace import open_workspace
 
 VALID_ROWS = 64

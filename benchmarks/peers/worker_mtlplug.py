@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from worker import Pacer, read_job
 
-from mtlplug.data.build import TRAIN
+from mtlplug.data.build import TRAIN, VALID
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.launch import start
-from mtlplug.training.pretrain import VALID, build_data, prepare_steps
+from mtlplug.training.pretrain import build_data, prepare_steps
 from mtlplug.workspace import open_workspace
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,6 @@ from mtlplug.world import World
 
 PAPER = "padmakumar2022"
 """Suite of the paper whose epoch times stand beside ours."""
-
-ALL = "all"
-"""What `--groups` says for every combination of the formats' groups."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def bench(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
         MtlplugError: an option, the data or the model is wrong.
     """
     workspace = open_workspace({**options, "groups": settings.groups})
-    chosen = combinations_of(workspace, settings.groups)
+    chosen = workspace.suite.combinations(settings.groups)
     for groups in chosen:
         workspace.suite.select(groups)
     world = start()
@@ -142,28 +138,6 @@ def _ranks(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise MtlplugError(f"--ranks is '{text}'; write whole numbers above 0, as 8,64,512")
     return tuple(map(int, parts))
-
-
-def combinations_of(workspace: Workspace, groups: str) -> list[str]:
-    """The combinations to measure, each an expression for `--groups`.
-
-    >>> combinations_of(workspace, "SL,SL+C")  # doctest: +SKIP
-    ['SL', 'SL+C']
-    """
-    if groups != ALL:
-        return [part.strip() for part in groups.split(",")]
-    suite = workspace.suite
-    # In the order of the suite's tasks, so that tables read as its author thinks.
-    present = [
-        code
-        for code in dict.fromkeys(task.format for task in suite.tasks.values())
-        if suite.groups[code]
-    ]
-    return [
-        "+".join(chosen)
-        for size in range(1, len(present) + 1)
-        for chosen in combinations(present, size)
-    ]
 
 
 def _cost(

@@ -28,7 +28,7 @@ from mtlplug.formats import Row, Task, TaskFormat
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TRAIN = "train"
+TRAIN, VALID = "train", "valid"
 
 SHORTEST = 8
 """Smallest `max_length` that makes sense."""

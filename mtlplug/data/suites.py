@@ -52,6 +52,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
 from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
 from mtlplug.plugin_registry import Registry
+
+ALL = "all"
+"""Names every combination of groups where several may be named."""
 
 DEMO = "demo"
 
@@ -125,6 +129,19 @@ class Suite:
                 )
             chosen.update(names)
         return [task for name, task in self.tasks.items() if name in chosen]
+
+    def combinations(self, expressions: str) -> list[str]:
+        """Expressions separated by commas, each once; `all` is every combination of the formats.
+
+        The small ones first, in the order of the suite's tasks, so that tables read as its author
+        thinks.
+        """
+        if expressions.strip() != ALL:
+            return list(dict.fromkeys(part.strip() for part in expressions.split(",")))
+        codes = dict.fromkeys(task.format for task in self.tasks.values())
+        present = [code for code in codes if self.groups[code]]
+        sizes = range(1, len(present) + 1)
+        return ["+".join(chosen) for size in sizes for chosen in combinations(present, size)]
 
 
 def known_suites() -> list[str]:

@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
+COUNTED_FROM_PADDING = {
+    "albert": False,
+    "bert": False,
+    "camembert": True,
+    "distilbert": False,
+    "electra": False,
+    "modernbert": False,
+    "roberta": True,
+    "xlm-roberta": True,
+}
+"""Families of which a configuration says how many positions they take, and whether their table of
+positions begins behind the padding index.
+"""
+
 REMEDY = "give the folder of a saved transformers encoder"
 
 LOAD_ERRORS = (
@@ -64,6 +78,10 @@ def position_limit(name_or_path: str) -> int:
     try:
         with quiet(), torch.device("meta"):
             config = read_config(name_or_path)
+            # Building a model imports far more of transformers than reading its configuration.
+            if (from_padding := COUNTED_FROM_PADDING.get(config.model_type)) is not None:
+                first = config.pad_token_id + 1 if from_padding else 0
+                return int(config.max_position_embeddings) - first
             model = AutoModel.from_config(config, trust_remote_code=False)
     except LOAD_ERRORS as error:
         raise cannot_load("model", name_or_path, error) from error

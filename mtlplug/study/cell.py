@@ -18,8 +18,9 @@ import mtlplug
 from mtlplug.errors import MtlplugError
 from mtlplug.plugin_sources import given
 from mtlplug.study.ledger import Ledger
-from mtlplug.study.plan import FINETUNE, Cell, as_options
+from mtlplug.study.plan import Cell, as_options
 from mtlplug.study.results import DONE, FAILED
+from mtlplug.study.settings import FINETUNE
 
 BUSY = "busy"
 """What becomes of a cell that another process works on."""

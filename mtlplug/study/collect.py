@@ -14,8 +14,9 @@ from mtlplug.plugin_sources import given
 from mtlplug.processor import processor
 from mtlplug.study.cell import command_of
 from mtlplug.study.opening import Study
-from mtlplug.study.plan import FINETUNE, Cell
+from mtlplug.study.plan import Cell
 from mtlplug.study.results import BASELINE, DONE, FAILED, MISSING, Column, Results, Trial
+from mtlplug.study.settings import FINETUNE
 
 PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "tokenizers")
 

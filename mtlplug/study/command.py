@@ -23,9 +23,9 @@ from mtlplug.study.executors import Ended, Resources, make_executor
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.opening import Study, agree, open_study
 from mtlplug.study.overview import State
-from mtlplug.study.plan import FINETUNE, PRETRAIN, as_options
+from mtlplug.study.plan import as_options
 from mtlplug.study.results import BASELINE, FAILED
-from mtlplug.study.settings import Settings
+from mtlplug.study.settings import FINETUNE, PRETRAIN, Settings
 from mtlplug.study.writing import write_report
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from mtlplug.study.executors import Ended, Executor
 from mtlplug.study.overview import Overview, State
-from mtlplug.study.plan import PRETRAIN, Cell
+from mtlplug.study.plan import Cell
 from mtlplug.study.results import DONE, FAILED
+from mtlplug.study.settings import PRETRAIN
 
 SECONDS_BETWEEN_LOOKS = 2.0
 """How often cells that other drivers work on are looked after."""
@@ -26,6 +27,7 @@ def drive(
     """
     out: dict[str, Cell] = {}
     elsewhere: set[str] = set()
+    through: list[Ended] = []
     while True:
         state = overview.look()
         elsewhere &= {cell.name for cell in state.ready}
@@ -33,12 +35,15 @@ def drive(
         for cell in _startable(ready, out, executor.size, elsewhere, exclusive=exclusive):
             executor.submit(cell)
             out[cell.name] = cell
+        for ended in through:  # only now, when nobody waits for work
+            tell(ended)
         if not out and not elsewhere:
             return state
+        through = []
         for ended in executor.wait(SECONDS_BETWEEN_LOOKS):
             del out[ended.cell.name]
             if ended.state in (DONE, FAILED):
-                tell(ended)
+                through.append(ended)
                 elsewhere.discard(ended.cell.name)
             else:
                 elsewhere.add(ended.cell.name)

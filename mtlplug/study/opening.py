@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from mtlplug.data.build import TRAIN, TaskData
-from mtlplug.data.parallel import build_all
+from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.errors import MtlplugError
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
+from mtlplug.study.features import features_of
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.overview import Overview
-from mtlplug.study.plan import FINETUNE, PRETRAIN, Plan
-from mtlplug.study.results import BASELINE, Target
-from mtlplug.study.settings import Settings, settings_of
+from mtlplug.study.plan import Plan
+from mtlplug.study.results import Target
+from mtlplug.study.settings import FINETUNE, settings_of
 from mtlplug.training.deepspeed_config import default_precision
-from mtlplug.training.pretrain import VALID
-from mtlplug.training.progress import BuildDisplay
 from mtlplug.workspace import Workspace, open_workspace
 
 SHARED = ("max_length", "max_rows_per_task", "max_tokens", "batch_size", "gradient_checkpointing")
@@ -73,7 +71,7 @@ def open_study(
     settings = given.get("settings") or settings_of(workspace, given)
     shared = shared_options(workspace, options)
     encoder = Encoder.from_pretrained(workspace.config.model)
-    data = build(workspace, settings, shared, encoder.max_length, console)
+    data = features_of(workspace, settings, console, encoder.max_length)
     plan = Plan(
         settings=settings,
         options=shared,
@@ -102,41 +100,6 @@ def shared_options(workspace: Workspace, options: Mapping[str, Any]) -> dict[str
     }
     values |= {name: options.get(name) for name in SHARED}
     return {name: value for name, value in values.items() if value is not None}
-
-
-def build(
-    workspace: Workspace,
-    settings: Settings,
-    shared: Mapping[str, Any],
-    limit: int,
-    console: Console,
-) -> dict[str, dict[str, TaskData]]:
-    """The stored features of everything the study trains on, made where they are missing.
-
-    Args:
-        workspace: plugins, suite, options.
-        settings: what is run.
-        shared: options that all runs share.
-        limit: the longest sequence the encoder takes.
-        console: shows the reading.
-    """
-    suite, formats = workspace.suite, workspace.plugins.formats
-    columns = [each for each in settings.columns if each != BASELINE]
-    tasks = {
-        PRETRAIN: list(dict.fromkeys(task.name for each in columns for task in suite.select(each))),
-        FINETUNE: list(settings.targets),
-    }
-    found: dict[str, dict[str, TaskData]] = {}
-    for kind, names in tasks.items():
-        caps = {**shared, **(settings.pretrain if kind == PRETRAIN else settings.finetune)}
-        chosen = {key: caps[key] for key in ("max_length", "max_rows_per_task") if key in caps}
-        config = replace(workspace.config, **chosen)
-        jobs = [(suite.tasks[name], formats[suite.tasks[name].format]) for name in names]
-        builder = replace(workspace, config=config).builder(limit)
-        with BuildDisplay(console, len(jobs)) as reading:
-            built = build_all(builder, jobs, [TRAIN, VALID], reading.tell)
-        found[kind] = {each.task.name: each for each in built}
-    return found
 
 
 def target_of(data: TaskData, info: Mapping[str, Any]) -> Target:

@@ -66,6 +66,8 @@ class Overview:
                 sweep = [self.trial(cell) for cell in self._sweeps[column, target]]
                 self._seeds[column, target] = self.plan.seed_cells(column, target, sweep)
         seeds = [cell for pair in self._sweeps for cell in self._seeds.get(pair, [])]
+        # The costliest first, so that at the end nobody waits long for the last one.
+        seeds.sort(key=lambda cell: -cell.cost)
         return [*self._pretrain, *self._sweep, *seeds]
 
     def look(self) -> State:

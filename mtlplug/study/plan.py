@@ -16,16 +16,13 @@ from typing import Any
 
 import mtlplug
 from mtlplug.config import RunConfig, resolve
-from mtlplug.data.build import TRAIN, TaskData
+from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.model.loading import model_digest
 from mtlplug.study.results import BASELINE, Trial, best_rate
-from mtlplug.study.settings import Settings
+from mtlplug.study.settings import FINETUNE, PRETRAIN, Settings
 from mtlplug.training.deepspeed_config import resolve_deepspeed
-from mtlplug.training.pretrain import VALID
 from mtlplug.training.record import deciding
 from mtlplug.workspace import Workspace
-
-PRETRAIN, FINETUNE = "pretrain", "finetune"
 
 
 @dataclass(frozen=True)

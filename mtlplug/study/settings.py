@@ -20,14 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlplug.bench.command import ALL, combinations_of
 from mtlplug.config import OF_THE_USER, RunConfig, resolve
-from mtlplug.data.build import TRAIN
-from mtlplug.data.suites import Suite
+from mtlplug.data.build import TRAIN, VALID
+from mtlplug.data.suites import ALL, Suite
 from mtlplug.data.tables import Types, check_table
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.study.results import BASELINE
-from mtlplug.training.pretrain import VALID
 from mtlplug.workspace import Workspace
 
 RATES = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
@@ -35,6 +33,9 @@ RATES = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 
 SEEDS = (1, 2, 3, 4, 5)
 """Five random restarts (Padmakumar et al., 2022, section 3.2)."""
+
+PRETRAIN, FINETUNE = "pretrain", "finetune"
+"""What runs are for: the kinds of cells, and the tables of their options."""
 
 KEYS: Types = {
     "groups": (list,), "targets": (list,), "rates": (list,), "seeds": (list,),
@@ -95,24 +96,21 @@ def settings_of(workspace: Workspace, given: Mapping[str, Any]) -> Settings:
     groups = given.get("groups") or ",".join(table.get("groups", [])) or ALL
     targets = _names(given.get("targets")) or table.get("targets") or _of_role_target(suite)
     return Settings(
-        columns=_columns(workspace, groups),
+        columns=_columns(suite, groups),
         targets=_targets(suite, targets),
         rates=_rates(given.get("rates") or table.get("rates") or RATES),
         seeds=_seeds(given.get("seeds") or table.get("seeds") or SEEDS),
-        pretrain=_options(table, given, "pretrain", where),
-        finetune=_options(table, given, "finetune", where),
+        pretrain=_options(table, given, PRETRAIN, where),
+        finetune=_options(table, given, FINETUNE, where),
     )
 
 
-def _columns(workspace: Workspace, groups: str) -> tuple[str, ...]:
+def _columns(suite: Suite, groups: str) -> tuple[str, ...]:
     """The baseline and the combinations; the baseline may be named, to have it alone."""
-    if groups.strip() == ALL:
-        return (BASELINE, *combinations_of(workspace, ALL))
-    names = dict.fromkeys(name.strip() for name in groups.split(","))
+    names = [name for name in suite.combinations(groups) if name != BASELINE]
     for name in names:
-        if name != BASELINE:
-            workspace.suite.select(name)
-    return (BASELINE, *(name for name in names if name != BASELINE))
+        suite.select(name)
+    return (BASELINE, *names)
 
 
 def _of_role_target(suite: Suite) -> list[str]:
@@ -166,7 +164,7 @@ def _options(
     options = {key.replace("-", "_"): value for key, value in table.get(kind, {}).items()}
     options |= {key.replace("-", "_"): value for key, value in (given.get(kind) or {}).items()}
     known = set(RunConfig.__dataclass_fields__) - set(SET_BY_THE_STUDY)
-    if kind == "finetune":
+    if kind == FINETUNE:
         known -= {"learning_rate"}
     for key in options:
         if key not in known:

@@ -3,9 +3,9 @@
 Process and pool speak in lines of JSON over pipes; what a cell prints goes to its log. When the
 driver dies the process ends with it, and so does all it started.
 
-Importing torch, transformers and DeepSpeed takes several seconds of a core. Where it is safe, the
-driver imports them once and its workers are forked from it: on Linux, on a CPU, and before the
-driver has computed anything, since neither CUDA nor OpenMP's threads survive a fork.
+Where it is safe, workers are forked from the driver, which has imported all they need: on Linux, on
+a CPU, and before the driver has computed anything, since neither CUDA nor OpenMP's threads survive
+a fork.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
+
+from mtlplug.study.start import import_all
 
 CELLS_BETWEEN_TRIMS = 10
 """Cells after which a worker gives freed memory back to the system."""
@@ -139,25 +141,6 @@ def _become_worker(threads: int, cells_in: int, answers_out: int) -> None:
         os._exit(1)
 
 
-def import_all() -> bool:
-    """Import what cells need; returns whether workers may be forked from this process.
-
-    They may not where torch was there before: it may have been used.
-    """
-    untouched = "torch" not in sys.modules and sys.platform == "linux"
-    # Among a million objects that stay, looking for garbage takes a tenth of the time.
-    gc.disable()
-    try:
-        from mtlplug.plugin_manager import load_plugins
-        from mtlplug.training import pretrain as _  # noqa: F401
-
-        load_plugins()
-    finally:
-        gc.enable()
-    gc.freeze()
-    return untouched
-
-
 def serve() -> None:
     """Work on the cells that come in over standard input, until it closes."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
@@ -172,11 +155,12 @@ def serve() -> None:
         job = jobs.get()
         cell = Cell(**job["cell"])
         state = run_logged(Path(job["folder"]), cell, job["launcher"])
+        # At once: the driver looks for the next cell while this process clears up.
+        answers.write(json.dumps({"cell": cell.name, "state": state}) + "\n")
         # Or a process grows from cell to cell, by gigabytes in an hour.
         give_back_memory(to_system=number % CELLS_BETWEEN_TRIMS == 0)
         if number == 0:
             gc.freeze()  # what the first cell imported stays, too; later ones only leave garbage
-        answers.write(json.dumps({"cell": cell.name, "state": state}) + "\n")
 
 
 def _listen(jobs: queue.SimpleQueue[Mapping[str, Any]]) -> None:

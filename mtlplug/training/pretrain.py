@@ -14,7 +14,7 @@ from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixes import mixed_pool
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
-from mtlplug.data.build import TRAIN, TaskData
+from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
@@ -53,8 +53,6 @@ from mtlplug.training.stopping import EarlyStopping
 from mtlplug.training.trackers import trackers_of
 from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World
-
-VALID = "valid"
 
 
 def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[str, Any]:

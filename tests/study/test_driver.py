@@ -13,8 +13,9 @@ from mtlplug.study.driver import drive
 from mtlplug.study.executors import Ended, Executor
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.overview import Overview, State
-from mtlplug.study.plan import FINETUNE, PRETRAIN, Cell, Plan
+from mtlplug.study.plan import Cell, Plan
 from mtlplug.study.results import DONE, FAILED
+from mtlplug.study.settings import FINETUNE, PRETRAIN
 from tests.study.tiny import FakePlan
 
 

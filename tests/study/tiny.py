@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtlplug.study.plan import FINETUNE, PRETRAIN, Cell
+from mtlplug.study.plan import Cell
 from mtlplug.study.results import BASELINE, Trial, best_rate
-from mtlplug.study.settings import Settings
+from mtlplug.study.settings import FINETUNE, PRETRAIN, Settings
 from tests import small_suite
 
 TARGETS = """
