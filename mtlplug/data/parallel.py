@@ -41,18 +41,14 @@ MOST_HELPERS = 15
 
 
 def build_all(
-    builder: Builder,
-    jobs: Jobs,
-    splits: Sequence[str],
-    tell: Tell | None = None,
-    most_helpers: int = MOST_HELPERS,
+    builder: Builder, jobs: Jobs, splits: Sequence[str], tell: Tell | None = None
 ) -> list[TaskData]:
     """Open the stores of these splits of all tasks, making those that are missing.
 
     Raises:
         MtlplugError: rows cannot be read or used.
     """
-    helpers = Helpers(builder, jobs, splits, tell, most_helpers)
+    helpers = Helpers(builder, jobs, splits, tell)
     found: dict[str, TaskData] = {}
     with helpers:
         for wait in (False, True):
@@ -69,16 +65,10 @@ class Helpers:
     """Processes that build tasks too, once it has taken a while."""
 
     def __init__(
-        self,
-        builder: Builder,
-        jobs: Jobs,
-        splits: Sequence[str],
-        tell: Tell | None,
-        most: int = MOST_HELPERS,
+        self, builder: Builder, jobs: Jobs, splits: Sequence[str], tell: Tell | None
     ) -> None:
         self._work = (builder, jobs, splits)
         self._tell = tell
-        self._most = most
         self._started_at = time.monotonic()
         self._left = {task.name: task_format for task, task_format in jobs}
         self._one_at_a_time = threading.Lock()
@@ -99,7 +89,7 @@ class Helpers:
         self._hand_on(task, split, rows, total)
         if self._processes is None and time.monotonic() - self._started_at >= PATIENCE:
             self._processes = []
-            self._start(min(spare_cores(), self._useful, self._most))
+            self._start(min(spare_cores(), self._useful, MOST_HELPERS))
 
     @property
     def _useful(self) -> int:

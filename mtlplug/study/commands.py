@@ -17,7 +17,7 @@ from mtlplug.options import (
     study_options,
     worker_options,
 )
-from mtlplug.study.start import import_all, read_ahead
+from mtlplug.study.worker import import_all
 
 
 @click.group(context_settings=CONTEXT)
@@ -72,7 +72,6 @@ def run_all(launcher: str | None, **options: Any) -> None:
     Killed at any moment and started again, it goes on. Several may run on one folder.
     """
     runs, given = _apart(options)
-    read_ahead(runs, given)
     given |= {"launcher": shlex.split(launcher or ""), "fork": import_all()}
     from mtlplug.study.command import run_study
 

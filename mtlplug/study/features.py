@@ -7,7 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from mtlplug.data.build import TRAIN, VALID, TaskData
-from mtlplug.data.parallel import MOST_HELPERS, build_all
+from mtlplug.data.parallel import build_all
 from mtlplug.study.results import BASELINE
 from mtlplug.study.settings import FINETUNE, PRETRAIN, Settings
 from mtlplug.training.progress import BuildDisplay
@@ -18,20 +18,15 @@ LIMITS = ("max_length", "max_rows_per_task")
 
 
 def features_of(
-    workspace: Workspace,
-    settings: Settings,
-    console: Console,
-    limit: int | None = None,
-    most_helpers: int = MOST_HELPERS,
+    workspace: Workspace, settings: Settings, limit: int, console: Console
 ) -> dict[str, dict[str, TaskData]]:
     """By role ("pretrain", "finetune") and task, with the limits of the runs in that role.
 
     Args:
         workspace: plugins, suite, options.
         settings: what is run.
+        limit: the longest sequence the encoder takes.
         console: shows the reading.
-        limit: the longest sequence the encoder takes; None: its configuration is asked.
-        most_helpers: processes that may help.
 
     Raises:
         MtlplugError: rows cannot be read or used.
@@ -49,6 +44,6 @@ def features_of(
         builder = replace(workspace, config=replace(workspace.config, **limits)).builder(limit)
         jobs = [(suite.tasks[name], formats[suite.tasks[name].format]) for name in names]
         with BuildDisplay(console, len(jobs)) as reading:
-            built = build_all(builder, jobs, [TRAIN, VALID], reading.tell, most_helpers)
+            built = build_all(builder, jobs, [TRAIN, VALID], reading.tell)
         found[kind] = {each.task.name: each for each in built}
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ class Study:
     plan: Plan
     ledger: Ledger
     overview: Overview
-    targets: tuple[Target, ...]
     encoder: Encoder
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets as the tables see them; scoring their baselines takes a while."""
+        data, info = self.plan.data[FINETUNE], self.plan.workspace.suite.info
+        return tuple(target_of(data[name], info.get(name, {})) for name in data)
 
     def as_dict(self) -> dict[str, Any]:
         """What `study.json` holds."""
@@ -46,7 +52,6 @@ class Study:
             "threads": plan.threads,
             "suite": plan.workspace.suite.name,
             "title": plan.workspace.suite.title,
-            "targets": [vars(each) for each in self.targets],
             "cells": {cell.name: self.plan.title(cell) for cell in self.overview.cells()},
         }
 
@@ -71,7 +76,7 @@ def open_study(
     settings = given.get("settings") or settings_of(workspace, given)
     shared = shared_options(workspace, options)
     encoder = Encoder.from_pretrained(workspace.config.model)
-    data = features_of(workspace, settings, console, encoder.max_length)
+    data = features_of(workspace, settings, encoder.max_length, console)
     plan = Plan(
         settings=settings,
         options=shared,
@@ -80,11 +85,7 @@ def open_study(
         pair_cost=encoder_flops(encoder).pair_cost,
         threads=int(given.get("threads") or 1),
     )
-    targets = tuple(
-        target_of(data[FINETUNE][name], workspace.suite.info.get(name, {}))
-        for name in settings.targets
-    )
-    return Study(plan, ledger, Overview(plan, ledger), targets, encoder)
+    return Study(plan, ledger, Overview(plan, ledger), encoder)
 
 
 def shared_options(workspace: Workspace, options: Mapping[str, Any]) -> dict[str, Any]:

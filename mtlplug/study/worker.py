@@ -3,9 +3,9 @@
 Process and pool speak in lines of JSON over pipes; what a cell prints goes to its log. When the
 driver dies the process ends with it, and so does all it started.
 
-Where it is safe, workers are forked from the driver, which has imported all they need: on Linux, on
-a CPU, and before the driver has computed anything, since neither CUDA nor OpenMP's threads survive
-a fork.
+Importing torch, transformers and DeepSpeed takes several seconds of a core. Where it is safe, the
+driver imports them once and its workers are forked from it: on Linux, on a CPU, and before the
+driver has computed anything, since neither CUDA nor OpenMP's threads survive a fork.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
-
-from mtlplug.study.start import import_all
 
 CELLS_BETWEEN_TRIMS = 10
 """Cells after which a worker gives freed memory back to the system."""
@@ -139,6 +137,28 @@ def _become_worker(threads: int, cells_in: int, answers_out: int) -> None:
         traceback.print_exc()
     finally:
         os._exit(1)
+
+
+def import_all() -> bool:
+    """Import what cells need; returns whether workers may be forked from this process.
+
+    They may not where torch was there before: it may have been used.
+    """
+    untouched = "torch" not in sys.modules and sys.platform == "linux"
+    # Among a million objects that stay, looking for garbage takes a tenth of the time.
+    gc.disable()
+    try:
+        # The built-in formats import it where they score first, which every worker would.
+        import sklearn.metrics  # noqa: F401
+
+        import mtlplug.training.pretrain  # noqa: F401
+        from mtlplug.plugin_manager import load_plugins
+
+        load_plugins()
+    finally:
+        gc.enable()
+    gc.freeze()
+    return untouched
 
 
 def serve() -> None:

@@ -87,6 +87,27 @@ def test_every_cell_runs_once_and_encoders_come_first(tmp_path: Path) -> None:
     assert {cell.rate for cell in seeds} == {1e-4}
 
 
+def test_no_process_waits_for_what_is_told(tmp_path: Path) -> None:
+    """When a cell's end is told the next cell has been started, as long as there is one."""
+    overview, ledger = prepared(tmp_path)
+    executor = FakeExecutor(ledger)
+    busy = []
+    drive(overview, executor, exclusive=False, tell=lambda _: busy.append(len(executor.out)))
+    assert len(busy) == 26
+    # Towards the end repeats wait for the last cell of their sweep.
+    assert busy[:16] == [executor.size] * 16
+
+
+def test_the_costliest_repeats_come_first(tmp_path: Path) -> None:
+    """So that the last cell of all is a short one."""
+    plan = FakePlan()
+    plan.costs = {"one": 1.0, "two": 2.0}
+    _, ledger = prepared(tmp_path)
+    overview = Overview(cast(Plan, plan), ledger)
+    run(overview, FakeExecutor(ledger))
+    assert [cell.target for cell in overview.cells()[-12:]] == ["two"] * 6 + ["one"] * 6
+
+
 def test_a_second_start_runs_only_what_is_missing(tmp_path: Path) -> None:
     """Results that are there are not made again."""
     overview, ledger = prepared(tmp_path)

@@ -46,6 +46,7 @@ class FakePlan:
 
     def __init__(self, columns: tuple[str, ...] = (BASELINE, "SL", "SL+C")) -> None:
         self.settings = Settings(columns, ("one", "two"), (1e-3, 1e-4), (1, 2, 3))
+        self.costs = {"one": 1.0, "two": 1.0}
 
     def pretrain_cells(self) -> list[Cell]:
         """One for each column but the baseline."""
@@ -75,4 +76,5 @@ class FakePlan:
         self, kind: str, column: str, target: str, rate: float, seed: int, encoder: str | None
     ) -> Cell:
         name = f"{kind}-{column}-{target}-{rate:.5f}-{seed}"
-        return Cell(name, kind, column, target, rate, seed, {}, encoder, 1.0, 3)
+        cost = self.costs.get(target, 1.0)
+        return Cell(name, kind, column, target, rate, seed, {}, encoder, cost, 3)
