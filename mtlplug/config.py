@@ -1,4 +1,4 @@
-"""The options of a run, their defaults, and what may not change when a run is resumed."""
+"""The options of a run, their defaults, and the command that gives them."""
 
 from __future__ import annotations
 
@@ -218,6 +218,46 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
         both = isinstance(under, Mapping) and isinstance(value, Mapping)
         merged[key] = deep_merge(under, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def command_of(
+    options: Mapping[str, Any], plugins: Sequence[str] = (), ranks: int = 1
+) -> list[str]:
+    """The words of the command that repeats a run.
+
+    Args:
+        options: by name; None, and what is empty, is left out.
+        plugins: values of `-p`.
+        ranks: of the run, as if all of them had been on one host.
+    """
+    start = ["torchrun", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else []
+    words = [*start, "mtlplug", "run"]
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in NESTED:
+            flat = _flat(value, f"{name}.")
+            words += [word for key, text in flat for word in ("--set", f"{key}={text}")]
+        elif isinstance(value, list | tuple):
+            words += [word for each in value for word in (option, str(each))]
+        elif value is True:
+            words.append(option)
+        elif value is False:  # said only where it is not the default
+            words += [f"--no-{option[2:]}"] if getattr(RunConfig, name, False) else []
+        elif value is not None and value != "":
+            words += [option, str(value)]
+    return words + [word for each in plugins for word in ("-p", each)]
+
+
+def _flat(table: Mapping[str, Any], before: str) -> list[tuple[str, str]]:
+    """Dotted keys of nested tables, and their values as TOML has them."""
+    found = []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{before}{key}.")
+        else:
+            text = str(value).lower() if isinstance(value, bool) else repr(value)
+            found.append((before + key, text))
+    return found
 
 
 def _checked(layer: Layer) -> dict[str, Any]:

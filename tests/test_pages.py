@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
 import re
 import shlex
@@ -21,21 +20,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.shown import BLOCK, fits, main
 from tests.small_suite import command, outside
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WALKED = ("own-data.md", "configuration.md", "looking-at-a-run.md", "using-a-run.md")
-BLOCK = re.compile(r"(?:<!-- ([\w:. -]+) -->\n)?^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-GAP = re.compile(r"^\.\.\.$", re.MULTILINE)
-
-LEFT_OUT = re.compile(
-    r"^epoch \d+  step .*\n"  # comes every ten seconds, however far the run is
-    r"|(?:[\d,.]+ (?:s|min|GiB|tokens/s)\b ?)+"
-    r"|(?<=tokens per second).*|(?<=waiting for the loader).*",
-    re.MULTILINE,
-)
-PIECE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?|[^\s\d\u2500-\u257f]+")
-"""A number, or letters and signs; frames of tables and blanks are as wide as what is in them."""
 
 
 class Printed(NamedTuple):
@@ -98,33 +87,6 @@ def walked(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[Printe
     return [each._replace(found=demo.sub("DEMO", each.found)) for each in found]
 
 
-def pieces(text: str) -> list[str]:
-    """Words and numbers, but for what is measured anew each time."""
-    return PIECE.findall(LEFT_OUT.sub("", text))
-
-
-def equal(shown: str, found: str) -> bool:
-    """Whether two pieces are equal; fractions nearly, as they depend on the processor."""
-    if "." not in shown or shown == found:
-        return shown == found
-    try:
-        return math.isclose(float(shown), float(found), rel_tol=0.1, abs_tol=0.05)
-    except ValueError:
-        return False
-
-
-def fits(shown: str, found: str) -> bool:
-    """Whether a command printed what is shown."""
-    printed = pieces(f"<begin>\n{found}\n<end>")
-    for part in map(pieces, GAP.split(f"<begin>\n{shown}\n<end>")):
-        starts = range(len(printed) - len(part) + 1)
-        start = next((n for n in starts if all(map(equal, part, printed[n:]))), None)
-        if start is None:
-            return False
-        printed = printed[start + len(part) :]
-    return True
-
-
 @pytest.mark.parametrize("page", WALKED)
 def test_commands_print_what_the_page_shows(walked: list[Printed], page: str) -> None:
     """Every one: words and whole numbers to the letter, fractions nearly, times not at all."""
@@ -153,3 +115,17 @@ def test_what_fits() -> None:
     assert fits("┃ f1\n...", table)
     assert not fits("97.44\n...", table)
     assert not fits("...\nspeed", table)
+    assert fits(table, table.replace("end", "[2026-11-27 19:35:02,532] [INFO] of DeepSpeed\nend"))
+    assert fits("loss 0.07", "loss 0.16", within=0.1)
+    assert not fits("loss 0.07", "loss 0.16")
+
+
+def test_a_printed_file_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `.ci/run` does with the README's main job; what comes first may be anything."""
+    page, file = tmp_path / "page.md", tmp_path / "file.txt"
+    page.write_text("<!-- prints -->\n```\none 1\ntwo 2.0\n```\n")
+    file.write_text("Collecting torch\none 1\ntwo 2.1\n")
+    assert main(str(page), str(file)) == 0
+    file.write_text("Collecting torch\none 1\ntwo 2.5\n")
+    assert main(str(page), str(file)) == 1
+    assert capsys.readouterr().out == f"{page} shows what was not printed:\ntwo 2.0\n"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from mtlplug.config import RunConfig
+from mtlplug.config import RunConfig, command_of
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.inference.trained import TrainedRun
@@ -74,7 +74,7 @@ def write_card(run: TrainedRun, task: str | None, stock: str, folder: Path, name
         code=code.format(suffix=suffix, folder=name),
         tasks=[_row(key, described[key], run.report["tasks"][key]) for key in described],
         cost=_cost(run),
-        command=command_of(run.run["options"], run.run.get("given_plugins", [])),
+        command=_command(run.run),
     )
     card.save(folder / "README.md")
 
@@ -144,14 +144,16 @@ def _cost(run: TrainedRun) -> str:
     )
 
 
-def command_of(options: Mapping[str, Any], plugins: Sequence[str]) -> str:
+def _command(run: Mapping[str, Any]) -> str:
     """The command of a run, with all options that are not the default; paths by their names."""
-    words = ["mtlplug", "run", "--groups", options["groups"], "--suite", _shown(options["suite"])]
-    if not _of_its_suite(options):
-        words += ["--model", _shown(options["model"])]
-    words += [word for pair in _changed(options) for word in pair]
-    words += [word for value in plugins for word in ("-p", _shown(value))]
-    return shlex.join(words)
+    options = run["options"]
+    said = {name: options[name] for name in ("groups", "suite", "model")} | _changed(options)
+    if _of_its_suite(options):
+        del said["model"]
+    for name in said.keys() & {"suite", "model", "deepspeed_config"}:
+        said[name] = _shown(said[name])
+    plugins = [_shown(value) for value in run.get("given_plugins", [])]
+    return shlex.join(command_of(said, plugins, run["world_size"]))
 
 
 def _of_its_suite(options: Mapping[str, Any]) -> bool:
@@ -164,13 +166,15 @@ def _of_its_suite(options: Mapping[str, Any]) -> bool:
     return beside == Path(options["model"])
 
 
-def _changed(options: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _changed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide the result and are not the default."""
     defaults = RunConfig().as_dict()
-    for name, default in defaults.items():
-        value = options.get(name, default)
-        if name not in (*FREE_TO_CHANGE, "groups") and value != default:
-            flag = f"--{name.replace('_', '-')}"
-            yield (flag,) if value is True else (flag, str(value))
+    decide = {*defaults} - {*FREE_TO_CHANGE} | {"deepspeed_config", "tasks"}
+    return {
+        name: options[name]
+        for name in defaults
+        if name in decide and options.get(name, defaults[name]) != defaults[name]
+    }
 
 
 def _shown(name_or_path: str) -> str:

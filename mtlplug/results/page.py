@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mtlplug.config import command_of
 from mtlplug.pages.charts import Line, Words, bar, lines
 from mtlplug.pages.webpage import render_page
 from mtlplug.pages.wording import facts
@@ -49,38 +50,11 @@ def page(record: Record) -> str:
         logged=[chart for key in LOGGED if (chart := _logged(record, key)) is not None],
         tables=all_tables(record),
         described=[(name, facts(_described(task))) for name, task in record.tasks.items()],
-        command=command_of(run["options"], run.get("given_plugins", [])),
+        command=shlex.join(
+            command_of(run["options"], run.get("given_plugins", []), run["world_size"])
+        ),
         facts=facts(_facts(run)),
     )
-
-
-def command_of(options: Mapping[str, Any], plugins: Sequence[str]) -> str:
-    """The command that repeats a run: every option that is not empty, and values of `-p`."""
-    parts = ["mtlplug", "run"]
-    for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
-        if name == "tasks":
-            parts += [each for key, v in _flat(value) for each in ("--set", f"tasks.{key}={v}")]
-        elif value is True:
-            parts.append(option)
-        elif isinstance(value, list):
-            parts += [each for item in value for each in (option, str(item))]
-        elif value not in (None, False, ""):
-            parts += [option, str(value)]
-    parts += [each for value in plugins for each in ("-p", value)]
-    return shlex.join(parts)
-
-
-def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Dotted keys of nested tables, and their values as TOML has them."""
-    found = []
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{before}{key}.")
-        else:
-            text = str(value).lower() if isinstance(value, bool) else repr(value)
-            found.append((before + key, text))
-    return found
 
 
 def _progress(record: Record) -> Markup:

@@ -93,6 +93,7 @@ def cost_table(record: Record) -> Table:
         seconds: Mapping[str, float] = report["seconds"]
         training = seconds["training"]
         found = [
+            ("processes", str(report["world_size"])),
             ("training", duration(training)),
             ("evaluation", duration(seconds["evaluation"])),
             ("epochs", f"{report['epochs']}, best {report['best_epoch']}"),

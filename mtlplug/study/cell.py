@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import mtlplug
+from mtlplug.config import command_of
 from mtlplug.errors import MtlplugError
 from mtlplug.plugin_sources import given
 from mtlplug.study.ledger import Ledger
@@ -165,22 +166,10 @@ def curve(output: Path) -> list[dict[str, Any]]:
     ]
 
 
-def command_of(options: Mapping[str, Any], plugins: Sequence[str]) -> list[str]:
-    """The arguments of `mtlplug` that repeat a run with these values of `-p`."""
-    words = ["run"]
-    for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif value is not None and value is not False:
-            words += [option, str(value)]
-    return words + [word for value in plugins for word in ("-p", value)]
-
-
 def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path) -> dict[str, Any]:
     """Run under a launcher, in processes of its own."""
     script = Path(mtlplug.__file__).with_name("run.py")
-    words = [*launcher, str(script), *command_of(options, given())[1:]]
+    words = [*launcher, str(script), *command_of(options, given())[2:]]
     ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     try:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from mtlplug.config import command_of
 from mtlplug.plugin_sources import given
 from mtlplug.processor import processor
-from mtlplug.study.cell import command_of
 from mtlplug.study.opening import Study
 from mtlplug.study.plan import Cell
 from mtlplug.study.results import BASELINE, DONE, FAILED, MISSING, Column, Results, Trial
@@ -81,7 +81,7 @@ def trial_of(study: Study, cell: Cell) -> Trial:
 def _command(options: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
     """What repeats a run, with the plugins it had."""
     plugins = given() if result is None else result.get("plugins", [])
-    return shlex.join(["mtlplug", *command_of(options, plugins)])
+    return shlex.join(command_of(options, plugins))
 
 
 def facts_of(study: Study) -> dict[str, Any]:

@@ -13,8 +13,9 @@ Beside these come what the largest micro-batch keeps for its backward pass
 read again and saved while the engine is still there (8, rank 0). A checkpoint is copied in the
 host's memory (twice 12 / N) only where that is to spare, so it is no part of what a run needs.
 
-On CPUs this was compared with what runs take (`benchmarks/memory.py`). On a GPU it is too much
-(docs/configuration.md): there activations are gone before the flat gradient is made.
+On CPUs this was compared with what runs take (`benchmarks/memory.py`). On a GPU tensors take less,
+as activations are gone before the flat gradient is made; but CUDA graphs keep what they compute in,
+and how much a GPU must have then was not measured (docs/configuration.md).
 """
 
 from __future__ import annotations

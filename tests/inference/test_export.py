@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from transformers import AutoModel, AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
+from mtlplug.inference.card import write_card
 from mtlplug.inference.trained import open_run
 from tests.small_suite import command
 
@@ -89,6 +91,18 @@ def test_the_card_is_one_the_hub_library_reads(exported: Path) -> None:
     assert "mtlplug run --groups SL+QA+C --suite tiny.toml --precision fp32" in text
     assert "--learning-rate 0.01" in text
     assert str(exported.parent.parent) not in text
+
+
+def test_the_command_of_a_card_repeats_the_run(trained: Path, tmp_path: Path) -> None:
+    """With its ranks, a file of DeepSpeed by its name, changes of tasks, and what is off."""
+    run = open_run(trained, [])
+    changed = {"deepspeed_config": "/mine/zero3.json", "cuda_graphs": False,
+               "tasks": {"tags": {"weight": 2}}}  # fmt: skip
+    found = {**run.run, "world_size": 2, "options": {**run.run["options"], **changed}}
+    write_card(replace(run, run=found), None, "BertModel", tmp_path, "name")
+    command = (tmp_path / "README.md").read_text().split("```")[-2]
+    assert command.startswith("\ntorchrun --nproc-per-node 2 -m mtlplug run --groups SL+QA+C ")
+    assert "--deepspeed-config zero3.json --no-cuda-graphs --set tasks.tags.weight=2" in command
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from mtlplug.cli import run as run_command
-from mtlplug.results.page import MOST_POINTS, command_of, page
+from mtlplug.config import command_of
+from mtlplug.results.page import MOST_POINTS, page
 from mtlplug.results.records import Step, read_record
 from tests.small_suite import command
 from tests.study.test_page_browser import WIDTHS, open_in_browser
@@ -53,12 +53,22 @@ def test_a_page_that_cannot_be_written(runs: tuple[Path, Path], tmp_path: Path) 
 def test_the_command_repeats_the_run(runs: tuple[Path, Path]) -> None:
     """Every option of it is one that the command takes, changes of tasks and plugins too."""
     options = {**read_record(runs[0]).run["options"], "tasks": {"tags": {"options": {"a": True}}}}
-    words = shlex.split(command_of(options, ["a b.py", "no:c"]))
-    known = {name for each in run_command.params for name in each.opts}
+    options |= {"cuda_graphs": False, "patience": 0}
+    words = command_of(options, ["a b.py", "no:c"])
+    known = {n for each in run_command.params for n in (*each.opts, *each.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= known
     assert words[words.index("--set") + 1] == "tasks.tags.options.a=true"
     assert words[words.index("--learning-rate") + 1] == "0.02"
+    assert words[words.index("--patience") + 1] == "0"
+    assert "--no-cuda-graphs" in words
     assert words[-4:] == ["-p", "a b.py", "-p", "no:c"]
+
+
+def test_the_command_of_a_run_on_two_ranks(unfinished: Path) -> None:
+    """It starts two."""
+    run = json.loads((unfinished / "run.json").read_text(encoding="utf-8"))
+    (unfinished / "run.json").write_text(json.dumps(run | {"world_size": 2}), encoding="utf-8")
+    assert "torchrun --nproc-per-node 2 -m mtlplug run --groups" in page(read_record(unfinished))
 
 
 def test_a_long_log_stays_small(runs: tuple[Path, Path]) -> None:

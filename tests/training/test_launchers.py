@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mtlplug.results.evaluate import evaluate_run
 from tests import own_classes, small_suite
 from tests.small_suite import free_port
 
@@ -56,7 +57,8 @@ def alone(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 def test_two_ranks_under_deepspeed(suite: Path, alone: dict[str, Any], tmp_path: Path) -> None:
     """ZeRO-3 on two ranks, heads absent in evaluation too, scores what one process scores.
 
-    So it does with a format in a file, in the place of one that is switched off.
+    So it does with a format in a file, in the place of one that is switched off; and so does what
+    it has saved.
     """
     config = tmp_path / "zero3.json"
     config.write_text(json.dumps(ZERO3))
@@ -66,6 +68,10 @@ def test_two_ranks_under_deepspeed(suite: Path, alone: dict[str, Any], tmp_path:
     assert (report["world_size"], report["zero_stage"]) == (2, 3)
     assert untrained(report) == pytest.approx(untrained(alone))
     assert report["best_mean_loss"] == pytest.approx(alone["best_mean_loss"], rel=0.2)
+    for task in ("tags", "spans"):
+        found = evaluate_run(tmp_path / "run", task).metrics
+        expected = {"loss": report["tasks"][task]["loss"], **report["tasks"][task]["metrics"]}
+        assert found == pytest.approx(expected)
 
 
 def test_two_ranks_under_torchrun(suite: Path, alone: dict[str, Any], tmp_path: Path) -> None:
