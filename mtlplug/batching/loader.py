@@ -72,7 +72,7 @@ class Loader:
             packed += [filler] * (least - len(packed))
         if self.world.device.type == "cuda":
             packed = [micro_batch.pin_memory() for micro_batch in packed]
-        return Step(tuple(packed), len(members), int(self.packer.lengths(members).sum()))
+        return Step(tuple(packed), len(members), sum(self.packer.lengths(members).tolist()))
 
     def _start_thread(self) -> None:
         """A new thread would pin its memory through the first device of the host."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mtlplug.batching.splitting import Indices
 from mtlplug.batching.stream import TokenStream
+from mtlplug.data.records import counting
 from mtlplug.ragged import Splits
 
 
@@ -41,6 +42,28 @@ class TaskRows:
     splits: Splits
     targets: Tensor
     weights_B: Tensor
+
+
+class Runs(NamedTuple):
+    """Features sorted by task.
+
+    Attributes:
+        tasks: the tasks present.
+        features: features of each of them.
+        firsts: where each of them begins.
+    """
+
+    tasks: Indices
+    features: Indices
+    firsts: Indices
+
+    @classmethod
+    def of(cls, tasks_B: Indices) -> Runs:
+        """From the task of each feature."""
+        counts = np.bincount(tasks_B)
+        tasks = counts.nonzero()[0]
+        features = counts[tasks]
+        return cls(tasks, features, features.cumsum() - features)
 
 
 @dataclass(frozen=True)
@@ -81,27 +104,21 @@ class HeadRows:
     @classmethod
     def of(
         cls,
-        tasks_B: Indices,
-        firsts: Indices,
+        runs: Runs,
         numbers_B: Indices,
         sizes_B: Indices,
         reads_R: Indices,
         weights_B: npt.NDArray[np.float32],
         targets: tuple[Targets, ...],
     ) -> HeadRows:
-        """From features sorted by task: for each its task, its number within it and its rows.
-
-        `firsts` says where each task begins among them.
-        """
-        features = np.empty_like(firsts)
-        features[:-1] = firsts[1:] - firsts[:-1]
-        features[-1] = len(tasks_B) - firsts[-1]
+        """From features sorted by task: for each its number within its task and its rows."""
+        tasks, features, firsts = runs
         starts_B = sizes_B.cumsum() - sizes_B
         # Counted from 0 within each task.
-        index_B = np.arange(len(tasks_B)) - firsts.repeat(features)
+        index_B = counting(len(sizes_B)) - firsts.repeat(features)
         starts_B -= starts_B[firsts].repeat(features)
         return cls(
-            tuple(tasks_B[firsts].tolist()),
+            tuple(tasks.tolist()),
             tuple(features.tolist()),
             tuple(np.add.reduceat(sizes_B, firsts).tolist()),
             numbers_B,
@@ -182,11 +199,3 @@ class MicroBatch:
 
     def _moved(self, move: Callable[[Tensor], Any]) -> MicroBatch:
         return MicroBatch(self.stream.moved(move), self.rows.moved(move))
-
-
-def first_of_each(tasks_B: Indices) -> Indices:
-    """Where each task begins among features sorted by task."""
-    begins_B = np.empty(len(tasks_B), dtype=bool)
-    begins_B[0] = True
-    np.not_equal(tasks_B[1:], tasks_B[:-1], out=begins_B[1:])
-    return begins_B.nonzero()[0]

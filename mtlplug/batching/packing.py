@@ -8,14 +8,14 @@ Shapes: B features, N features of all stores, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtlplug.batching.micro_batch import HeadRows, MicroBatch, Targets, first_of_each
+from mtlplug.batching.micro_batch import HeadRows, MicroBatch, Runs, Targets
 from mtlplug.batching.mixing import Members
 from mtlplug.batching.splitting import Indices, micro_batches, split_over_ranks
 from mtlplug.batching.stream import TokenStream
@@ -104,15 +104,13 @@ class Packer:
         ]
 
     def pack(self, members: Members, batch_size: int) -> MicroBatch:
-        """Lay features out as one stream, shortest first.
+        """Lay features out as one stream, in the order given; that of a plan is shortest first.
 
         Args:
             members: the features of a micro-batch.
             batch_size: features of the whole batch; 0 gives weights of zero (a micro-batch
                 that only keeps a rank in step).
         """
-        order = self.lengths(members).argsort(kind="stable")
-        members = members.take(order)
         records = self._records(members)
         ids_T, types_T = records.tokens()
         stream = TokenStream.of([ids_T], [types_T], records.lengths())
@@ -140,51 +138,49 @@ class Packer:
         starts_B = (records.tokens_B.cumsum() - records.tokens_B)[order_B]
         reads_R = starts_B.repeat(counts_B)
         reads_R += records.reads(order_B)
-        firsts = first_of_each(tasks_B)
+        runs = Runs.of(tasks_B)
         return HeadRows.of(
-            tasks_B,
-            firsts,
+            runs,
             members.features_B[order_B],
             counts_B,
             reads_R,
             self._weights[tasks_B] / np.float32(batch_size or np.inf),
-            tuple(self._targets(tasks_B, firsts, records, order_B)),
+            self._targets(runs, tasks_B, records, order_B),
         )
 
     def _targets(
-        self, tasks_B: Indices, firsts: Indices, records: Records, order_B: Indices
-    ) -> Iterator[Targets]:
+        self, runs: Runs, tasks_B: Indices, records: Records, order_B: Indices
+    ) -> tuple[Targets, ...]:
         """The targets of features sorted by task.
 
         Those of one type of numbers are taken at once; where a format collates in its own way
         it gets its task's alone.
         """
         if len(self._kinds) == 1:
-            yield from self._targets_of(self._kinds[0], tasks_B, firsts, records, order_B)
-            return
+            return tuple(self._targets_of(self._kinds[0], runs, records, order_B))
+        found: list[Targets] = []
         kinds_B = self._target_kinds[tasks_B]
         for kind in self._kinds:
             mine_B = (kinds_B == kind).nonzero()[0]
             if len(mine_B):
-                tasks_b, order_b = tasks_B[mine_B], order_B[mine_B]
-                firsts_b = first_of_each(tasks_b)
-                yield from self._targets_of(kind, tasks_b, firsts_b, records, order_b)
+                found += self._targets_of(kind, Runs.of(tasks_B[mine_B]), records, order_B[mine_B])
+        return tuple(found)
 
     def _targets_of(
-        self, kind: int, tasks_b: Indices, firsts: Indices, records: Records, order_b: Indices
-    ) -> Iterator[Targets]:
+        self, kind: int, runs: Runs, records: Records, order_b: Indices
+    ) -> list[Targets]:
         """The targets of features whose tasks have targets of one kind."""
-        tasks = tasks_b[firsts].tolist()
+        tasks = runs.tasks.tolist()
         values, sizes_b = records.targets(order_b, self._target_dtypes[kind])
         if kind < len(TARGET_TYPES):
-            sizes = np.add.reduceat(sizes_b, firsts).tolist()
-            yield Targets(torch.from_numpy(values), tuple(tasks), tuple(sizes))
-            return
+            sizes = np.add.reduceat(sizes_b, runs.firsts).tolist()
+            return [Targets(torch.from_numpy(values), tuple(tasks), tuple(sizes))]
         each_b = np.split(values, sizes_b.cumsum()[:-1])
-        ends = [*firsts.tolist()[1:], len(each_b)]
-        for task, first, end in zip(tasks, firsts.tolist(), ends, strict=True):
+        found, firsts = [], runs.firsts.tolist()
+        for task, first, end in zip(tasks, firsts, [*firsts[1:], len(each_b)], strict=True):
             collated = self.formats[task].collate(each_b[first:end])
-            yield Targets(collated, (task,), (len(collated),))
+            found.append(Targets(collated, (task,), (len(collated),)))
+        return found
 
 
 def _collates(task_format: TaskFormat) -> bool:

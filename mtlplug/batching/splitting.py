@@ -8,6 +8,7 @@ Shapes: B features, P features of one rank.
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,5 +102,6 @@ def micro_batches(lengths_B: Indices, max_tokens: int) -> list[Indices]:
         tokens = np.bincount(part_B, lengths_B, minlength=number)
         features = np.bincount(part_B, minlength=number)
         if ((tokens <= max_tokens) | (features <= 1)).all():
-            return [order[part_B == part] for part in range(number) if features[part]]
+            edges = [0, *features.cumsum().tolist()]
+            return [order[first:end] for first, end in pairwise(edges) if end > first]
     return [order[index : index + 1] for index in range(len(order))]

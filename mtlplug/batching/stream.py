@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mtlplug.data.records import counting
 from mtlplug.errors import MtlplugError
 
 
@@ -53,19 +54,19 @@ class TokenStream:
         Raises:
             MtlplugError: there is no sequence, one is empty, or ids and types do not match.
         """
-        sizes = tuple(map(len, ids))
+        sizes, typed = list(map(len, ids)), list(map(len, types))
         lengths_S = np.array(sizes if lengths is None else lengths, dtype=np.int64)
-        _check(lengths_S, sizes, tuple(map(len, types)))
         starts_S1 = np.zeros(len(lengths_S) + 1, dtype=np.int64)
         lengths_S.cumsum(out=starts_S1[1:])
-        positions_T = np.arange(starts_S1[-1])
-        positions_T -= starts_S1[:-1].repeat(lengths_S)
+        positions_T = counting(int(starts_S1[-1])) - starts_S1[:-1].repeat(lengths_S)
+        on_host = tuple(lengths_S.tolist())
+        _check(on_host, len(positions_T), sizes, typed)
         return cls(
             torch.from_numpy(_joined(ids)),
             torch.from_numpy(_joined(types)),
             torch.from_numpy(positions_T),
             torch.from_numpy(starts_S1.astype(np.int32)),
-            tuple(lengths_S.tolist()),
+            on_host,
         )
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> TokenStream:
@@ -92,13 +93,12 @@ def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
     return np.concatenate(parts, dtype=np.int64)
 
 
-def _check(lengths_S: npt.NDArray[np.int64], ids: tuple[int, ...], types: tuple[int, ...]) -> None:
-    if not lengths_S.all() or not len(lengths_S):
-        empty = lengths_S.tolist().index(0) if len(lengths_S) else 0
-        what = f"sequence {empty} of {len(lengths_S)} is empty" if len(lengths_S) else "got none"
+def _check(lengths: Sequence[int], total: int, ids: Sequence[int], types: Sequence[int]) -> None:
+    if not lengths or 0 in lengths:
+        what = f"sequence {lengths.index(0)} of {len(lengths)} is empty" if lengths else "got none"
         raise MtlplugError(f"the encoder reads one or more sequences of tokens; {what}")
-    if ids != types or sum(ids) != lengths_S.sum():
+    if ids != types or sum(ids) != total:
         raise MtlplugError(
             f"{sum(ids)} token ids and {sum(types)} token type ids do not match "
-            f"{len(lengths_S)} sequences of {lengths_S.sum()} tokens; give each token one of both"
+            f"{len(lengths)} sequences of {total} tokens; give each token one of both"
         )

@@ -30,6 +30,11 @@ HEADER = 4
 TYPE_BITS = 24
 """Bits of a token's id; its type lies above."""
 
+_HEADER_41 = np.arange(HEADER)[:, None]
+
+_NUMBERS = np.arange(1 << 16)  # enough for a micro-batch; making them takes longer than their use
+_NUMBERS.flags.writeable = False
+
 
 def record(
     ids: npt.NDArray[np.uint32],
@@ -67,21 +72,24 @@ class Records:
 
     def __init__(self, words_W: Words, starts_B: Integers) -> None:
         self._words_W = words_W
-        header_B4 = words_W[starts_B[:, None] + np.arange(HEADER)].astype(np.int64)
-        self.tokens_B, self.reads_B, self.sequences_B, self._targets_B = header_B4.T
+        # Transposed, so that each part's numbers lie together.
+        header_4B = words_W[_HEADER_41 + starts_B].astype(np.int64)
+        self.tokens_B, self.reads_B, self.sequences_B, self._targets_B = header_4B
         self._tokens_at_B = starts_B + HEADER
         self._reads_at_B = self._tokens_at_B + self.tokens_B
         self._sequences_at_B = self._reads_at_B + self.reads_B
         self._targets_at_B = self._sequences_at_B + self.sequences_B
 
-    def tokens(self) -> tuple[Words, Words]:
+    def tokens(self) -> tuple[Integers, Integers]:
         """Ids and types of all tokens. *Shape:* (T,), (T,)."""
-        tokens_T = self._words_W[places(self._tokens_at_B, self.tokens_B)]
-        return tokens_T & ((1 << TYPE_BITS) - 1), tokens_T >> TYPE_BITS
+        tokens_T = self._words_W[places(self._tokens_at_B, self.tokens_B)].astype(np.int64)
+        types_T = tokens_T >> TYPE_BITS
+        tokens_T &= (1 << TYPE_BITS) - 1
+        return tokens_T, types_T
 
     def lengths(self) -> Integers:
         """Tokens of each sequence. *Shape:* (S,)."""
-        if (self.sequences_B == 1).all():
+        if self.sequences_B.max() == 1:
             lengths_B: Integers = self.tokens_B
             return lengths_B
         return self._words_W[places(self._sequences_at_B, self.sequences_B)].astype(np.int64)
@@ -101,5 +109,10 @@ def places(starts_B: Integers, sizes_B: Integers) -> Integers:
     """The indices of ranges, laid end to end: `starts[0], starts[0] + 1, ...`."""
     ends_B = sizes_B.cumsum()
     found: Integers = (starts_B - ends_B + sizes_B).repeat(sizes_B)
-    found += np.arange(ends_B[-1])
+    found += counting(int(ends_B[-1]))
     return found
+
+
+def counting(number: int) -> Integers:
+    """0, 1, ... number - 1, not to be written to: where few, a view of numbers made before."""
+    return _NUMBERS[:number] if number <= len(_NUMBERS) else np.arange(number)

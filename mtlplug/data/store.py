@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from mtlplug.data.records import HEADER, Records, Words, record
+from mtlplug.data.records import HEADER, Integers, Records, Words, record
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Feature
 
@@ -214,7 +214,7 @@ class FeatureStore:
         first, end = self.starts_N1[number : number + 2, WORDS]
         return Records(self.words_W[first:end], np.zeros(1, np.int64))
 
-    def ids(self) -> Iterator[Words]:
+    def ids(self) -> Iterator[Integers]:
         """The ids of all tokens, a piece at a time, so that memory does not grow with them."""
         for first in range(0, len(self), PIECE):
             starts_B = self.starts_N1[first : min(first + PIECE, len(self)), WORDS]

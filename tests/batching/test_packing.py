@@ -106,7 +106,8 @@ def test_a_packed_micro_batch_holds_what_the_stores_hold(data: list[TaskData]) -
     """Tokens, reads, targets and weights of every feature survive packing."""
     pack = packer(data)
     members = batch(pack)
-    packed = pack.pack(members, len(members))
+    ((part,),) = packer(data, 10**6).plan(members, 1)
+    packed = pack.pack(part, len(members))
     assert list(packed.stream.lengths) == sorted(packed.stream.lengths)
     seen = set()
     for task, rows in packed.tasks.items():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlplug.data.records import Records, places, record
+from mtlplug.data.records import Records, counting, places, record
 from mtlplug.errors import MtlplugError
 
 FEATURES = st.lists(
@@ -72,3 +72,11 @@ def test_a_token_without_room_is_refused(token: tuple[int, int]) -> None:
 def test_places_of_ranges() -> None:
     """Indices of each range, end to end; empty ranges give none."""
     assert places(np.array([7, 2, 0]), np.array([2, 0, 3])).tolist() == [7, 8, 0, 1, 2]
+
+
+def test_counting_beyond_what_is_kept() -> None:
+    """From 0 however many; what is kept cannot be spoilt."""
+    for number in (0, 3, 1 << 16, (1 << 16) + 1):
+        assert np.array_equal(counting(number), np.arange(number))
+    with pytest.raises(ValueError, match="read-only"):
+        counting(3)[0] = 1
