@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mtlplug.batching.mixes import Mix, make_mix
 from mtlplug.config import Layer, RunConfig, merge
 from mtlplug.data.build import Builder
-from mtlplug.data.suites import DEMO, Suite, load_suite, parse_toml
+from mtlplug.data.suites import DEMO, Suite, load_suite
+from mtlplug.data.tables import parse_toml
 from mtlplug.errors import MtlplugError
 from mtlplug.plugin_manager import Plugins, load_plugins
 

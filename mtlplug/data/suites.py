@@ -47,7 +47,6 @@ was named, also those of the extended suite; only `demo` brings its own data, wh
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -58,7 +57,7 @@ from typing import Any
 import mtlplug.suites
 from mtlplug.data.layers import lay_over, layered
 from mtlplug.data.paths import local_path
-from mtlplug.data.tables import check_name, check_table
+from mtlplug.data.tables import check_name, check_table, parse_toml
 from mtlplug.data.tasks import ROLES, SPLITS, task_from_table
 from mtlplug.errors import MtlplugError, did_you_mean, unknown
 from mtlplug.formats import Task, TaskFormat
@@ -241,25 +240,6 @@ def _parsed(path: Path, name: str) -> dict[str, Any]:
     }
     defaults = {**table["defaults"], "model": str(path.parent / table["defaults"]["model"])}
     return {**table, "tasks": tasks, "defaults": defaults}
-
-
-def parse_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds.
-
-    Raises:
-        MtlplugError: it cannot be read, or is no TOML.
-    """
-    try:
-        # Editors put a byte order mark in front, which TOML knows nothing of.
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise MtlplugError(f"{path} is not UTF-8, which TOML files are; save it as UTF-8") from None
-    except ValueError as error:  # TOMLDecodeError is one; so is that of a number too long
-        raise MtlplugError(f"{path} is bad TOML: {error}") from None
-    except RecursionError:
-        raise MtlplugError(f"{path} is bad TOML: nested too deeply; mend it") from None
-    except OSError as error:
-        raise MtlplugError(f"file {path} cannot be read ({error.strerror})") from None
 
 
 def _groups(

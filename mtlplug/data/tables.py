@@ -1,9 +1,11 @@
-"""Checks of what users write in TOML tables: keys, types and names."""
+"""What users write in TOML files: reading them, and checks of keys, types and names."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mtlplug.errors import MtlplugError, did_you_mean
@@ -19,6 +21,25 @@ TYPE_NAMES = {
     list: "a list",
     dict: "a table",
 }
+
+
+def parse_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        MtlplugError: it cannot be read, or is no TOML.
+    """
+    try:
+        # Editors put a byte order mark in front, which TOML knows nothing of.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise MtlplugError(f"{path} is not UTF-8, which TOML files are; save it as UTF-8") from None
+    except ValueError as error:  # TOMLDecodeError is one; so is that of a number too long
+        raise MtlplugError(f"{path} is bad TOML: {error}") from None
+    except RecursionError:
+        raise MtlplugError(f"{path} is bad TOML: nested too deeply; mend it") from None
+    except OSError as error:
+        raise MtlplugError(f"file {path} cannot be read ({error.strerror})") from None
 
 
 def check_table(table: Mapping[str, Any], types: Types, where: str) -> None:
