@@ -97,6 +97,7 @@ def main(sizes: tuple[int, ...], turns: int, output: Path | None) -> None:
         "processor": processor().name,
         "flags": sorted(flag for flag in processor().flags if flag.startswith(("avx", "amx"))),
         "torch": torch.__version__,
+        "turns": turns,
         "rows": rows,
     }
     if output:
