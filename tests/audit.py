@@ -75,7 +75,11 @@ class Told:
 
 
 def audited(
-    folder: Path, *arguments: Sequence[str | Path], ranks: int = 1, **environment: str
+    folder: Path,
+    *arguments: Sequence[str | Path],
+    ranks: int = 1,
+    under: Sequence[str] = (),
+    **environment: str,
 ) -> Told:
     """Run `python ARGUMENTS` once for each rank, at the same time.
 
@@ -83,6 +87,7 @@ def audited(
         folder: for the hook and its log; Python files run from its parent are told.
         arguments: of Python.
         ranks: of a run; 1 starts it without a launcher.
+        under: words of a command that starts Python.
         environment: more variables.
     """
     folder.mkdir(exist_ok=True)
@@ -95,7 +100,7 @@ def audited(
     port = free_port()
     processes = [
         subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
+            [*under, sys.executable, *map(str, arguments)],
             env=outside(**shared, **launched(rank, ranks, port)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

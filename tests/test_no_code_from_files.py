@@ -23,8 +23,8 @@ from mtlplug.study.ledger import Ledger
 from mtlplug.study.plan import Cell
 from mtlplug.study.settings import FINETUNE
 from tests import small_suite
-from tests.audit import audited
-from tests.small_suite import command, outside
+from tests.audit import Told, audited
+from tests.small_suite import command
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks" / "reliability"))
@@ -149,11 +149,32 @@ def arguments(suite: Path, output: Path) -> list[str]:
     return ["-m", "mtlplug", "run", "--groups", "SL+QA+C", *more.split()]
 
 
-def test_training_finds_no_class_and_no_address(tables: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Where strace writes connections; None where it is not installed, or may not be used."""
+    strace = shutil.which("strace")
+    trial = [str(strace), "-qq", "-e", "trace=connect", "true"]
+    if strace is None or subprocess.run(trial, capture_output=True, check=False).returncode:
+        return None
+    return tmp_path_factory.mktemp("strace") / "log"
+
+
+@pytest.fixture(scope="module")
+def told(tables: Path, calls: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """Reading data of all kinds, training, evaluation and the export, offline."""
-    told = audited(tmp_path / "hook", *arguments(tables, tmp_path / "run"))
+    folder = tmp_path_factory.mktemp("told")
+    under = ["strace", "-f", "-qq", "-e", "trace=connect,sendto", "-o", str(calls)]
+    told = audited(
+        folder / "hook", *arguments(tables, folder / "run"), under=under if calls else ()
+    )
     assert told.exit_codes == [0], told.output
-    assert (tmp_path / "run" / "encoder" / "model.safetensors").exists()
+    assert (folder / "run" / "encoder" / "model.safetensors").exists()
+    return told
+
+
+def test_training_finds_no_class_and_no_address(told: Told) -> None:
+    """As far as Python sees it."""
+    assert told.of("start") != []
     assert told.of("pickle.find_class") == []
     assert told.of("exec") == []
     assert told.far == []
@@ -199,21 +220,13 @@ def test_the_hook_notices(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_no_library_reaches_out_below_python(tables: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("told")
+def test_no_library_reaches_out_below_python(calls: Path | None) -> None:
     """What gloo and the tokenizers do in C++ and Rust: the kernel sees connections to here only."""
-    strace = shutil.which("strace")
-    trial = [str(strace), "-qq", "-e", "trace=connect", "true"]
-    if strace is None or subprocess.run(trial, capture_output=True, check=False).returncode:
+    if calls is None:
         pytest.skip("strace is not installed, or may not be used here")
-    log = tmp_path / "log"
-    tracing = [strace, "-f", "-qq", "-e", "trace=connect,sendto", "-o", str(log)]
-    words = [*tracing, sys.executable, *arguments(tables, tmp_path / "run")]
-    done = subprocess.run(
-        words, env=outside(HF_HUB_OFFLINE="1"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    calls = [line for line in log.read_text(errors="replace").splitlines() if "AF_INET" in line]
-    assert [line for line in calls if "127.0.0.1" not in line and '"::1"' not in line] == []
+    made = [line for line in calls.read_text(errors="replace").splitlines() if "AF_INET" in line]
+    assert [line for line in made if "127.0.0.1" not in line and '"::1"' not in line] == []
 
 
 FORBIDDEN = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve",

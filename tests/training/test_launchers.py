@@ -14,6 +14,7 @@ import pytest
 from mtlplug.results.evaluate import evaluate_run
 from tests import own_classes, small_suite
 from tests.small_suite import free_port
+from tests.training.runs import lines, read, run
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -39,7 +40,7 @@ def train(suite: Path, output: Path, launcher: list[str], *more: str) -> dict[st
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    report: dict[str, Any] = json.loads((output / "report.json").read_text())
+    report: dict[str, Any] = read(output, "report.json")
     return report
 
 
@@ -50,8 +51,12 @@ def untrained(report: dict[str, Any]) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def alone(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The report of `python mtlplug/run.py`."""
-    return train(suite, tmp_path_factory.mktemp("alone") / "run", [sys.executable])
+    """The report of the same run without a launcher."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    result = run(suite, folder, "--max_epochs", "2")
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = read(folder, "report.json")
+    return report
 
 
 def test_two_ranks_under_deepspeed(suite: Path, alone: dict[str, Any], tmp_path: Path) -> None:
@@ -80,8 +85,8 @@ def test_two_ranks_under_torchrun(suite: Path, alone: dict[str, Any], tmp_path: 
     report = train(suite, tmp_path / "run", launcher, *own_classes.WORDS)
     assert (report["world_size"], report["zero_stage"]) == (2, 1)
     assert untrained(report) == pytest.approx(untrained(alone))
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
-    epochs = [line["epoch"] for line in lines if line["event"] == "validation"]
+    logged = lines(tmp_path / "run")
+    epochs = [line["epoch"] for line in logged if line["event"] == "validation"]
     assert epochs == [0, 1]
     heads = sorted(path.stem for path in (tmp_path / "run" / "heads").iterdir())
     assert heads == sorted(report["tasks"])
