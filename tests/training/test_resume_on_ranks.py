@@ -65,6 +65,18 @@ def start(
     )
 
 
+def complete(options: list[str], ranks: int, cwd: Path) -> str:
+    """What a run prints that comes to its end; of one rank it is this process."""
+    if ranks == 1:
+        result = small_suite.command("run", *options)
+        assert result.exit_code == 0, result.output
+        return result.output
+    launcher = start(options, ranks, cwd, deepspeed=False)
+    printed, _ = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0, printed
+    return printed
+
+
 def rank_of(launcher: subprocess.Popen[str], rank: int) -> int:
     """The process of a rank."""
     (found,) = [
@@ -96,8 +108,7 @@ def wait_for_step(folder: Path, step: int, launcher: subprocess.Popen[str]) -> N
 def unbroken(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of one process that nothing interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
-    result = small_suite.command("run", *options_of(suite, folder, 1))
-    assert result.exit_code == 0, result.output
+    complete(options_of(suite, folder, 1), 1, folder.parent)
     return folder
 
 
@@ -140,9 +151,7 @@ def test_any_number_of_ranks_goes_on(
         assert printed.count("the same command goes on from there") == 1
         assert printed.count("resuming after step") == (reached > 1)
         reached = newest(folder)
-    last = start(options, ranks[-1], tmp_path, deepspeed=False)
-    printed, _ = last.communicate(timeout=240)
-    assert last.returncode == 0, printed
+    printed = complete(options, ranks[-1], tmp_path)
     assert printed.count("resuming after step") == 1
     ours, theirs = losses(folder), losses(unbroken)
     assert ours == pytest.approx(theirs, rel=1e-4)
