@@ -27,6 +27,12 @@ OWN = (TRAINING, "training: evaluation", "training: checkpoints, saving the enco
 OPENING = ("cell: suite", "cell: features", "cell: encoder", "cell: engine", "cell: other")
 """Phases of a worker in which a cell gets ready for its first step."""
 
+DATA = ("generating the demo", "reading data")
+"""Phases of the driver that make ready for all cells at once what each would need else.
+
+All workers wait for it.
+"""
+
 PHASES = {
     ("<frozen importlib._bootstrap>", "_find_and_load"): "imports",
     ("loop.py", "_train_epoch"): OWN[0],
@@ -50,7 +56,7 @@ PHASES = {
     ("pool.py", "serve"): "waiting for a cell, and clearing up",
     ("generate.py", "generate"): "generating the demo",
     ("opening.py", "open_study"): "planning",
-    ("opening.py", "build"): "reading data",
+    ("features.py", "features_of"): "reading data",
     ("driver.py", "drive"): "driving",
     ("pool.py", "wait"): "waiting for workers",
     ("writing.py", "write_report"): "report",
@@ -98,18 +104,24 @@ def account(files: list[dict[str, Any]], driver: int, wall: float) -> dict[str, 
     processor = sum(each[1] for each in [*phases.values(), *beside.values()])
     own = [sum(phases[phase][kind] for phase in OWN if phase in phases) for kind in (0, 1)]
     opening = [sum(phases[phase][kind] for phase in OPENING if phase in phases) for kind in (0, 1)]
+    data = [sum(beside[phase][kind] for phase in DATA if phase in beside) for kind in (0, 1)]
+    data[0] *= len(workers)
     return {
         "wall_seconds": wall,
         "workers": len(workers),
         "wall_times_workers": whole,
         "processor_seconds": processor,
         "overhead_percent": {
-            "wall": 100 * (1 - (own[0] + opening[0]) / whole),
-            "processor": 100 * (1 - (own[1] + opening[1]) / processor),
+            "wall": 100 * (1 - (own[0] + opening[0] + data[0]) / whole),
+            "processor": 100 * (1 - (own[1] + opening[1] + data[1]) / processor),
         },
         "opening_of_cells_percent": {
             "wall": 100 * opening[0] / whole,
             "processor": 100 * opening[1] / processor,
+        },
+        "data_of_all_cells_percent": {
+            "wall": 100 * data[0] / whole,
+            "processor": 100 * data[1] / processor,
         },
         "workers_wall_and_processor_seconds": phases,
         "driver_wall_and_processor_seconds": beside,
@@ -139,7 +151,7 @@ def show(result: dict[str, Any]) -> None:
         for phase, (wall, cpu) in result[f"{who}_wall_and_processor_seconds"].items():
             share = f"{100 * wall / whole:6.2f}" if who == "workers" else " " * 6
             print(f"  {phase:43} {wall:8.2f} {share} {cpu:8.2f} {100 * cpu / processor:6.2f}")
-    for name in ("overhead_percent", "opening_of_cells_percent"):
+    for name in ("overhead_percent", "opening_of_cells_percent", "data_of_all_cells_percent"):
         each = result[name]
         print(f"{name}: wall {each['wall']:.2f}, processor {each['processor']:.2f}")
 

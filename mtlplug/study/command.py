@@ -149,6 +149,7 @@ class Teller:
 
     def tell(self, ended: Ended) -> None:
         """One line for a cell that ended, with what is left."""
+        _ = self._study.targets  # for the report: scored while all processes are at work
         state = self._study.overview.look()
         result = self._study.overview.result(ended.cell.name) or {}
         report = result.get("report", {})

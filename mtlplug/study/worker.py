@@ -148,8 +148,7 @@ def import_all() -> bool:
     # Among a million objects that stay, looking for garbage takes a tenth of the time.
     gc.disable()
     try:
-        # The built-in formats import it where they score first, which every worker would.
-        import sklearn.metrics  # noqa: F401
+        import sklearn.metrics  # noqa: F401  # formats import it only where they score
 
         import mtlplug.training.pretrain  # noqa: F401
         from mtlplug.plugin_manager import load_plugins
