@@ -123,6 +123,23 @@ def in_a_row(engine: Engine, steps: Iterator[Step], number: int, world: World) -
     return {"seconds": time.perf_counter() - started, "lengths": lengths}
 
 
+def noting(steps: Iterator[Step], tokens: list[int]) -> Iterator[Step]:
+    """Steps, with the tokens of each of their micro-batches noted."""
+    for step in steps:
+        tokens += [sum(micro_batch.stream.lengths) for micro_batch in step.micro_batches]
+        yield step
+
+
+def peaks(world: World) -> dict[str, int]:
+    """What tensors took at most, and what was kept for them, which with graphs is more."""
+    if world.device.type != "cuda":
+        return {}
+    return {
+        "peak_memory_mib": torch.cuda.max_memory_allocated() >> 20,
+        "peak_memory_reserved_mib": torch.cuda.max_memory_reserved() >> 20,
+    }
+
+
 def measure(case: str, options: dict[str, Any], warmup: int, number: int) -> dict[str, Any]:
     """One case."""
     groups, precision, way = case.split(":")
@@ -140,12 +157,16 @@ def measure(case: str, options: dict[str, Any], warmup: int, number: int) -> dic
     if way == "compiled":
         compile_layers(encoder)
     torch.manual_seed(5)
-    steps = loader.steps(itertools.chain.from_iterable(map(pool.epoch, itertools.count())))
+    seen: list[int] = []
+    steps = noting(
+        loader.steps(itertools.chain.from_iterable(map(pool.epoch, itertools.count()))), seen
+    )
     for step in itertools.islice(steps, warmup):
         engine.step(step)
     waits = waits_in(engine.step, next(steps))
     times = apart(engine, steps, number, world)
     row = in_a_row(engine, steps, 2 * number, world)
+    memory = peaks(world)
     ceiling = gemm_ceiling(encoder.hidden_size, dtype_of(precision), world.device)["mean"]
     speed = 3 * flops.forward(row["lengths"]) / row["seconds"]
     tokens = sum(row["lengths"])
@@ -161,9 +182,10 @@ def measure(case: str, options: dict[str, Any], warmup: int, number: int) -> dic
         "ceiling_tflops": round(ceiling / 1e12),
         "utilisation": round(speed / ceiling, 3),
         "waits_per_step": waits,
+        "parameters": sum(each.numel() for each in engine.model.parameters()),
+        "largest_micro_batch_tokens": max(seen),
+        **memory,
     }
-    if world.device.type == "cuda":
-        result["peak_memory_mib"] = torch.cuda.max_memory_allocated() >> 20
     engine.engine.destroy()
     del engine, loader, steps, encoder
     gc.collect()
