@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -241,8 +243,10 @@ def command_of(
             words += [word for each in value for word in (option, str(each))]
         elif value is True:
             words.append(option)
-        elif value is False:  # said only where it is not the default
-            words += [f"--no-{option[2:]}"] if getattr(RunConfig, name, False) else []
+        elif value is False and getattr(RunConfig, name, False):
+            words.append(f"--no-{option[2:]}")
+        elif value is False:  # a suite may say otherwise
+            words += ["--set", f"{name}=false"] if name not in OF_THE_USER else []
         elif value is not None and value != "":
             words += [option, str(value)]
     return words + [word for each in plugins for word in ("-p", each)]
@@ -253,11 +257,22 @@ def _flat(table: Mapping[str, Any], before: str) -> list[tuple[str, str]]:
     found = []
     for key, value in table.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{before}{key}.")
+            found += _flat(value, f"{before}{_key(key)}.")
         else:
-            text = str(value).lower() if isinstance(value, bool) else repr(value)
-            found.append((before + key, text))
+            found.append((before + _key(key), _toml(value)))
     return found
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_key(key)} = {_toml(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)  # texts, numbers, true and false are written alike
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name, ensure_ascii=False)
 
 
 def _checked(layer: Layer) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from mtlplug.config import RunConfig, command_of
-from mtlplug.data.suites import load_suite
+from mtlplug.data.suites import Suite, load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.inference.trained import TrainedRun
 from mtlplug.pages.wording import plural
@@ -147,34 +147,49 @@ def _cost(run: TrainedRun) -> str:
 def _command(run: Mapping[str, Any]) -> str:
     """The command of a run, with all options that are not the default; paths by their names."""
     options = run["options"]
-    said = {name: options[name] for name in ("groups", "suite", "model")} | _changed(options)
-    if _of_its_suite(options):
+    suite = _suite(options)
+    said = {name: options[name] for name in ("groups", "suite", "model")}
+    said |= _changed(options, suite.defaults if suite else {})
+    if suite and suite.path and _beside(suite.path, suite.defaults) == Path(options["model"]):
         del said["model"]
-    for name in said.keys() & {"suite", "model", "deepspeed_config"}:
-        said[name] = _shown(said[name])
+    for name in said.keys() & {"suite", "model", "deepspeed_config", "tasks"}:
+        said[name] = _without_places(said[name])
     plugins = [_shown(value) for value in run.get("given_plugins", [])]
     return shlex.join(command_of(said, plugins, run["world_size"]))
 
 
-def _of_its_suite(options: Mapping[str, Any]) -> bool:
-    """Whether the encoder is a folder that the suite brings."""
+def _suite(options: Mapping[str, Any]) -> Suite | None:
+    """The suite of a run, as long as it is there."""
     try:
-        suite = load_suite(options["suite"], load_plugins().formats)
-    except MtlplugError:  # the suite is no longer there
-        return False
-    beside = suite.path and suite.path.parent / str(suite.defaults.get("model"))
-    return beside == Path(options["model"])
+        return load_suite(options["suite"], load_plugins().formats)
+    except MtlplugError:
+        return None
 
 
-def _changed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that decide the result and are not the default."""
+def _beside(suite: Path, defaults: Mapping[str, Any]) -> Path:
+    """The encoder of a suite, where it is a folder that the suite brings."""
+    return suite.parent / str(defaults.get("model"))
+
+
+def _changed(options: Mapping[str, Any], of_suite: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide the result and are not the default: ours, or the suite's."""
     defaults = RunConfig().as_dict()
     decide = {*defaults} - {*FREE_TO_CHANGE} | {"deepspeed_config", "tasks"}
     return {
-        name: options[name]
-        for name in defaults
-        if name in decide and options.get(name, defaults[name]) != defaults[name]
+        name: options.get(name, default)
+        for name, default in defaults.items()
+        if name in decide
+        and not options.get(name, default) == default == of_suite.get(name, default)
     }
+
+
+def _without_places(value: Any) -> Any:
+    """A value of options, of paths on this machine the last part alone."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_places(each) for each in value]
+    return _shown(value) if isinstance(value, str) and len(Path(value).parts) > 1 else value
 
 
 def _shown(name_or_path: str) -> str:

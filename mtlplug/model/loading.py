@@ -80,7 +80,8 @@ def position_limit(name_or_path: str) -> int:
             config = read_config(name_or_path)
             # Building a model imports far more of transformers than reading its configuration.
             if (from_padding := COUNTED_FROM_PADDING.get(config.model_type)) is not None:
-                first = config.pad_token_id + 1 if from_padding else 0
+                padding = config.pad_token_id if from_padding else None
+                first = 0 if padding is None else padding + 1
                 return int(config.max_position_embeddings) - first
             model = AutoModel.from_config(config, trust_remote_code=False)
     except LOAD_ERRORS as error:

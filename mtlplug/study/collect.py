@@ -79,9 +79,10 @@ def trial_of(study: Study, cell: Cell) -> Trial:
 
 
 def _command(options: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
-    """What repeats a run, with the plugins it had."""
+    """What repeats a run, with the plugins and the number of ranks it had."""
     plugins = given() if result is None else result.get("plugins", [])
-    return shlex.join(command_of(options, plugins))
+    ranks = (result or {}).get("report", {}).get("world_size", 1)
+    return shlex.join(command_of(options, plugins, ranks))
 
 
 def facts_of(study: Study) -> dict[str, Any]:

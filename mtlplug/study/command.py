@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ class Teller:
 
     def tell(self, ended: Ended) -> None:
         """One line for a cell that ended, with what is left."""
-        _ = self._study.targets  # for the report: scored while all processes are at work
+        # For the report: scored while all processes are at work, which no fault of it may end.
+        with suppress(Exception):
+            _ = self._study.targets
         state = self._study.overview.look()
         result = self._study.overview.result(ended.cell.name) or {}
         report = result.get("report", {})

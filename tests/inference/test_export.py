@@ -94,15 +94,19 @@ def test_the_card_is_one_the_hub_library_reads(exported: Path) -> None:
 
 
 def test_the_command_of_a_card_repeats_the_run(trained: Path, tmp_path: Path) -> None:
-    """With its ranks, a file of DeepSpeed by its name, changes of tasks, and what is off."""
+    """With its ranks, files by their names, changes of tasks, what is off or not the suite's."""
     run = open_run(trained, [])
     changed = {"deepspeed_config": "/mine/zero3.json", "cuda_graphs": False,
-               "tasks": {"tags": {"weight": 2}}}  # fmt: skip
+               "batch_size": 128,
+               "tasks": {"tags": {"weight": 2, "train": "/mine/secret/train.tsv"}}}  # fmt: skip
     found = {**run.run, "world_size": 2, "options": {**run.run["options"], **changed}}
     write_card(replace(run, run=found), None, "BertModel", tmp_path, "name")
     command = (tmp_path / "README.md").read_text().split("```")[-2]
     assert command.startswith("\ntorchrun --nproc-per-node 2 -m mtlplug run --groups SL+QA+C ")
     assert "--deepspeed-config zero3.json --no-cuda-graphs --set tasks.tags.weight=2" in command
+    assert 'tasks.tags.train="train.tsv"\'' in command
+    assert "secret" not in command
+    assert "--batch-size 128" in command  # ours, where the suite says 8
 
 
 @pytest.mark.parametrize(

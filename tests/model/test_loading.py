@@ -12,9 +12,9 @@ from tests.model.small_encoders import FAMILIES, PADDED_FAMILIES, tiny
 
 
 @pytest.mark.parametrize("model_type", [*FAMILIES, *PADDED_FAMILIES])
-@pytest.mark.parametrize("padding", [0, 1, 3])
+@pytest.mark.parametrize("padding", [0, 1, 3, None])
 def test_the_configuration_knows_the_longest_sequence(
-    model_type: str, padding: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_type: str, padding: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many positions as the model has; common families need not be built for it."""
     model = tiny(model_type, pad_token_id=padding)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from mtlplug.cli import run as run_command
 from mtlplug.config import command_of
+from mtlplug.options import tables
 from mtlplug.results.page import MOST_POINTS, page
 from mtlplug.results.records import Step, read_record
 from tests.small_suite import command
@@ -57,11 +59,27 @@ def test_the_command_repeats_the_run(runs: tuple[Path, Path]) -> None:
     words = command_of(options, ["a b.py", "no:c"])
     known = {n for each in run_command.params for n in (*each.opts, *each.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= known
-    assert words[words.index("--set") + 1] == "tasks.tags.options.a=true"
+    set_to = [value for word, value in pairwise(words) if word == "--set"]
+    assert set_to == ["gradient_checkpointing=false", "tasks.tags.options.a=true"]
     assert words[words.index("--learning-rate") + 1] == "0.02"
     assert words[words.index("--patience") + 1] == "0"
     assert "--no-cuda-graphs" in words
     assert words[-4:] == ["-p", "a b.py", "-p", "no:c"]
+
+
+def test_changes_of_tasks_come_back_as_they_were() -> None:
+    """Whatever their values are: `--set` reads them as TOML."""
+    odd = ["\t", "a\\b", 'it\'s "so"', "naïve", "a b", "3", "true", ""]
+    values = {
+        "texts": odd,
+        "columns": {"Some Column": "a", "a.b": 1.5},
+        "on": [True, False],
+        "n": 3,
+    }
+    tasks = {"tags": {"separator": "\t", "options": values, "parts": [{"path": "x"}]}}
+    words = command_of({"tasks": tasks})
+    given = tuple(value for word, value in pairwise(words) if word == "--set")
+    assert tables(None, None, given) == {"tasks": tasks}
 
 
 def test_the_command_of_a_run_on_two_ranks(unfinished: Path) -> None:
