@@ -165,7 +165,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = RunFolder(path)
     run, report = folder.read("run.json"), folder.read("report.json")
     if not isinstance(run, dict) or not {"mtlplug", "options", "tasks"} <= run.keys():
-        what = "holds no run of mtlplug" if path.is_dir() else "does not exist"
+        missing = "is a file" if path.is_file() else "does not exist"
+        what = "holds no run of mtlplug" if path.is_dir() else missing
         raise MtlplugError(f"{path} {what}; give the folder that 'mtlplug run' wrote")
     if not isinstance(report, dict):
         raise MtlplugError(

@@ -88,7 +88,8 @@ def read_record(folder: Path) -> Record:
     files = RunFolder(folder)
     run = files.read("run.json")
     if not isinstance(run, dict) or not {"options", "tasks", "decides"} <= run.keys():
-        there = "holds no run" if folder.is_dir() else "does not exist"
+        missing = "is a file" if folder.is_file() else "does not exist"
+        there = "holds no run" if folder.is_dir() else missing
         raise MtlplugError(f"{folder} {there}; give the folder that mtlplug run wrote")
     steps, epochs = [], []
     for line in _lines(folder / "metrics.jsonl"):

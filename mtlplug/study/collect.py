@@ -48,7 +48,7 @@ def collect(study: Study, price: float | None = None) -> Results:
 def column_of(study: Study, cell: Cell) -> Column:
     """A column as its pre-finetuning cell left it."""
     result = study.overview.result(cell.name)
-    command = _command(cell.options, result)
+    command = _command(cell, cell.options, result)
     if result is None or result["state"] != DONE:
         state = MISSING if result is None else FAILED
         error = "" if result is None else str(result.get("error", ""))
@@ -73,16 +73,16 @@ def trial_of(study: Study, cell: Cell) -> Trial:
     options = dict(cell.options)
     if cell.encoder is not None:
         folder = study.ledger.encoder_folder(cell.column, cell.encoder)
-        options["model"] = f"{folder}/encoder"
-    command = _command(options, study.overview.result(cell.name))
+        options["model"] = str((folder / "encoder").absolute())
+    command = _command(cell, options, study.overview.result(cell.name))
     return replace(study.overview.trial(cell), command=command)
 
 
-def _command(options: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
-    """What repeats a run, with the plugins and the number of ranks it had."""
+def _command(cell: Cell, options: Mapping[str, Any], result: Mapping[str, Any] | None) -> str:
+    """What repeats a run in a folder of its own, with the plugins and the ranks it had."""
     plugins = given() if result is None else result.get("plugins", [])
     ranks = (result or {}).get("report", {}).get("world_size", 1)
-    return shlex.join(command_of(options, plugins, ranks))
+    return shlex.join(command_of({**options, "output": f"runs/{cell.name}"}, plugins, ranks))
 
 
 def facts_of(study: Study) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     console = new_console()
     study = open_study(options, given, folder_of(options), console)
     agree(study)
-    study.ledger.write_study(study.as_dict())
+    if study.ledger.study() is None:  # else what is there stays as it was begun
+        study.ledger.write_study(study.as_dict())
     state = study.overview.look()
     console.print(cells_table(study, state))
     show_rest(console, rest_of(study, state), given)

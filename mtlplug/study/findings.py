@@ -168,10 +168,12 @@ def _cells(study: Study) -> str:
     above = sum(each and difference > 0 for each, difference, _ in told)
     losses = [(difference, name) for each, difference, name in told if each and difference < 0]
     worst = f" (most: {min(losses)[1]}, {signed(min(losses)[0])})" if losses else ""
+    by_chance = round(len(told) / 20)
+    chance = f"about {by_chance}" if by_chance else "less than one"
     return (
         f"Cell by cell, {above} of {len(told)} are distinguishably above the baseline and "
-        f"{len(losses)} below it{worst}; about {max(1, round(len(told) / 20))} would be by chance "
-        "alone." + (f" {unknown} more cannot be judged." if unknown else "")
+        f"{len(losses)} below it{worst}; {chance} would be by chance alone."
+        + (f" {unknown} more cannot be judged." if unknown else "")
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
 from mtlplug.pages.wording import plural
 from mtlplug.study.collect import collect
@@ -25,7 +26,14 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
         options: as for `mtlplug run`.
         given: settings of the study that this is, of one column and one target.
         encoder: folder of an encoder, or of the run that made it.
+
+    Raises:
+        MtlplugError: there is no such folder, or see `mtlplug.study.opening.open_study`.
     """
+    if not encoder.is_dir():
+        raise MtlplugError(
+            f"--encoder {encoder} is no folder; give that of an encoder, or of the run that made it"
+        )
     console = new_console()
     model = encoder / "encoder" if (encoder / "encoder").is_dir() else encoder
     task = str(given["targets"])
@@ -43,7 +51,7 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
     ]
     if scored:
         console.print(
-            f"to keep a model: {max(scored)[-1]} --output DIR",
+            f"to keep a model: {max(scored)[-1]}",
             markup=False,
             highlight=False,
             soft_wrap=True,
