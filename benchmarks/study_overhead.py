@@ -56,7 +56,7 @@ PHASES = {
     ("pool.py", "serve"): "waiting for a cell, and clearing up",
     ("generate.py", "generate"): "generating the demo",
     ("opening.py", "open_study"): "planning",
-    ("features.py", "features_of"): "reading data",
+    ("opening.py", "features_of"): "reading data",
     ("driver.py", "drive"): "driving",
     ("pool.py", "wait"): "waiting for workers",
     ("writing.py", "write_report"): "report",

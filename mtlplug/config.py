@@ -228,12 +228,17 @@ def command_of(
     """The words of the command that repeats a run.
 
     Args:
-        options: by name; None, and what is empty, is left out.
+        options: see `words_of`.
         plugins: values of `-p`.
         ranks: of the run, as if all of them had been on one host.
     """
     start = ["torchrun", "--nproc-per-node", str(ranks), "-m"] if ranks > 1 else []
-    words = [*start, "mtlplug", "run"]
+    return [*start, "mtlplug", "run", *words_of(options, plugins)]
+
+
+def words_of(options: Mapping[str, Any], plugins: Sequence[str] = ()) -> list[str]:
+    """Options of a run, by name, as words of a command; None, and what is empty, is left out."""
+    words: list[str] = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
         if name in NESTED:

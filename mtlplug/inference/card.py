@@ -150,7 +150,8 @@ def _command(run: Mapping[str, Any]) -> str:
     suite = _suite(options)
     said = {name: options[name] for name in ("groups", "suite", "model")}
     said |= _changed(options, suite.defaults if suite else {})
-    if suite and suite.path and _beside(suite.path, suite.defaults) == Path(options["model"]):
+    beside = suite and suite.path and suite.path.parent / str(suite.defaults.get("model"))
+    if beside == Path(options["model"]):  # the suite brings it
         del said["model"]
     for name in said.keys() & {"suite", "model", "deepspeed_config", "tasks"}:
         said[name] = _without_places(said[name])
@@ -166,21 +167,15 @@ def _suite(options: Mapping[str, Any]) -> Suite | None:
         return None
 
 
-def _beside(suite: Path, defaults: Mapping[str, Any]) -> Path:
-    """The encoder of a suite, where it is a folder that the suite brings."""
-    return suite.parent / str(defaults.get("model"))
-
-
 def _changed(options: Mapping[str, Any], of_suite: Mapping[str, Any]) -> dict[str, Any]:
     """The options that decide the result and are not the default: ours, or the suite's."""
-    defaults = RunConfig().as_dict()
-    decide = {*defaults} - {*FREE_TO_CHANGE} | {"deepspeed_config", "tasks"}
-    return {
-        name: options.get(name, default)
-        for name, default in defaults.items()
-        if name in decide
-        and not options.get(name, default) == default == of_suite.get(name, default)
-    }
+    left_out = {*FREE_TO_CHANGE} - {"deepspeed_config", "tasks"}
+    found = {}
+    for name, default in RunConfig().as_dict().items():
+        value = options.get(name, default)
+        if name not in left_out and not value == default == of_suite.get(name, default):
+            found[name] = value
+    return found
 
 
 def _without_places(value: Any) -> Any:

@@ -165,9 +165,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = RunFolder(path)
     run, report = folder.read("run.json"), folder.read("report.json")
     if not isinstance(run, dict) or not {"mtlplug", "options", "tasks"} <= run.keys():
-        missing = "is a file" if path.is_file() else "does not exist"
-        what = "holds no run of mtlplug" if path.is_dir() else missing
-        raise MtlplugError(f"{path} {what}; give the folder that 'mtlplug run' wrote")
+        raise folder.without_run()
     if not isinstance(report, dict):
         raise MtlplugError(
             f"the run in {path} is not complete; give the command that started it again, "

@@ -21,24 +21,16 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from mtlplug.errors import MtlplugError
+from mtlplug.model.roads import INTERFACE_TYPES
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
-COUNTED_FROM_PADDING = {
-    "albert": False,
-    "bert": False,
-    "camembert": True,
-    "distilbert": False,
-    "electra": False,
-    "modernbert": False,
-    "roberta": True,
-    "xlm-roberta": True,
-}
-"""Families of which a configuration says how many positions they take, and whether their table of
-positions begins behind the padding index.
+COUNTED_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+"""Families of `INTERFACE_TYPES` whose positions begin behind the padding index; of all of these the
+configuration says how many there are.
 """
 
 REMEDY = "give the folder of a saved transformers encoder"
@@ -79,8 +71,9 @@ def position_limit(name_or_path: str) -> int:
         with quiet(), torch.device("meta"):
             config = read_config(name_or_path)
             # Building a model imports far more of transformers than reading its configuration.
-            if (from_padding := COUNTED_FROM_PADDING.get(config.model_type)) is not None:
-                padding = config.pad_token_id if from_padding else None
+            if config.model_type in INTERFACE_TYPES:
+                counted = config.model_type in COUNTED_FROM_PADDING
+                padding = config.pad_token_id if counted else None
                 first = 0 if padding is None else padding + 1
                 return int(config.max_position_embeddings) - first
             model = AutoModel.from_config(config, trust_remote_code=False)

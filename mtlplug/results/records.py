@@ -88,9 +88,7 @@ def read_record(folder: Path) -> Record:
     files = RunFolder(folder)
     run = files.read("run.json")
     if not isinstance(run, dict) or not {"options", "tasks", "decides"} <= run.keys():
-        missing = "is a file" if folder.is_file() else "does not exist"
-        there = "holds no run" if folder.is_dir() else missing
-        raise MtlplugError(f"{folder} {there}; give the folder that mtlplug run wrote")
+        raise files.without_run()
     steps, epochs = [], []
     for line in _lines(folder / "metrics.jsonl"):
         if line.get("event") == "step":

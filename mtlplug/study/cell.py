@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import mtlplug
-from mtlplug.config import command_of
+from mtlplug.config import words_of
 from mtlplug.errors import MtlplugError
 from mtlplug.plugin_sources import given
 from mtlplug.study.ledger import Ledger
@@ -169,7 +169,7 @@ def curve(output: Path) -> list[dict[str, Any]]:
 def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path) -> dict[str, Any]:
     """Run under a launcher, in processes of its own."""
     script = Path(mtlplug.__file__).with_name("run.py")
-    words = [*launcher, str(script), *command_of(options, given())[2:]]
+    words = [*launcher, str(script), *words_of(options, given())]
     ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     try:

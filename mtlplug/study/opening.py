@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,24 @@ import numpy as np
 from rich.console import Console
 
 from mtlplug.data.build import TRAIN, VALID, TaskData
+from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
-from mtlplug.study.features import features_of
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.overview import Overview
 from mtlplug.study.plan import Plan
-from mtlplug.study.results import Target
-from mtlplug.study.settings import FINETUNE, settings_of
+from mtlplug.study.results import BASELINE, Target
+from mtlplug.study.settings import FINETUNE, PRETRAIN, Settings, settings_of
 from mtlplug.training.deepspeed_config import default_precision
+from mtlplug.training.progress import BuildDisplay
 from mtlplug.workspace import Workspace, open_workspace
 
 SHARED = ("max_length", "max_rows_per_task", "max_tokens", "batch_size", "gradient_checkpointing")
 """Options of the command that all runs of the study share, where given."""
+
+LIMITS = ("max_length", "max_rows_per_task")
+"""Options of a run that decide what features are made."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,40 @@ def shared_options(workspace: Workspace, options: Mapping[str, Any]) -> dict[str
     }
     values |= {name: options.get(name) for name in SHARED}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def features_of(
+    workspace: Workspace, settings: Settings, limit: int, console: Console
+) -> dict[str, dict[str, TaskData]]:
+    """The stored features of everything the study trains on, made where they are missing.
+
+    By role ("pretrain", "finetune") and task, with the limits of the runs in that role.
+
+    Args:
+        workspace: plugins, suite, options.
+        settings: what is run.
+        limit: the longest sequence the encoder takes.
+        console: shows the reading.
+
+    Raises:
+        MtlplugError: rows cannot be read or used.
+    """
+    suite, formats = workspace.suite, workspace.plugins.formats
+    columns = [each for each in settings.columns if each != BASELINE]
+    tasks = {
+        PRETRAIN: list(dict.fromkeys(task.name for each in columns for task in suite.select(each))),
+        FINETUNE: list(settings.targets),
+    }
+    found: dict[str, dict[str, TaskData]] = {}
+    for kind, names in tasks.items():
+        options = settings.pretrain if kind == PRETRAIN else settings.finetune
+        limits = {key: options[key] for key in LIMITS if key in options}
+        builder = replace(workspace, config=replace(workspace.config, **limits)).builder(limit)
+        jobs = [(suite.tasks[name], formats[suite.tasks[name].format]) for name in names]
+        with BuildDisplay(console, len(jobs)) as reading:
+            built = build_all(builder, jobs, [TRAIN, VALID], reading.tell)
+        found[kind] = {each.task.name: each for each in built}
+    return found
 
 
 def target_of(data: TaskData, info: Mapping[str, Any]) -> Target:

@@ -74,6 +74,12 @@ class RunFolder:
         finally:
             lock.release()
 
+    def without_run(self) -> MtlplugError:
+        """The sentence for a folder in which a run was looked for."""
+        missing = "is a file" if self.path.is_file() else "does not exist"
+        what = "holds no run of mtlplug" if self.path.is_dir() else missing
+        return MtlplugError(f"{self.path} {what}; give the folder that 'mtlplug run' wrote")
+
     def claim(self, run: Mapping[str, Any], *, overwrite: bool) -> None:
         """Make the folder ours, or go on with the run in it where it is the same run.
 

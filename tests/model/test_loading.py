@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModel
 
-from mtlplug.model.loading import COUNTED_FROM_PADDING, position_limit, position_table
+from mtlplug.model.loading import position_limit, position_table
+from mtlplug.model.roads import INTERFACE_TYPES
 from tests.model.small_encoders import FAMILIES, PADDED_FAMILIES, tiny
 
 
@@ -19,6 +20,6 @@ def test_the_configuration_knows_the_longest_sequence(
     """As many positions as the model has; common families need not be built for it."""
     model = tiny(model_type, pad_token_id=padding)
     model.save_pretrained(tmp_path)
-    if model_type in COUNTED_FROM_PADDING:
+    if model_type in INTERFACE_TYPES:
         monkeypatch.delattr(AutoModel, "from_config")
     assert position_limit(str(tmp_path)) == position_table(model)[1]
