@@ -10,6 +10,7 @@ from worker import Pacer, read_job
 from mtlplug.data.build import TRAIN, VALID
 from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
+from mtlplug.model.vocabulary import leave_out_unused
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.launch import start
@@ -39,6 +40,7 @@ def main() -> None:
     data = build_data(workspace, tasks, new_console(quiet=True))
     encoder = Encoder.from_pretrained(job.model)
     deepspeed_config = resolve_deepspeed(config, world.size)
+    leave_out_unused(encoder, data, config, deepspeed_config)
     engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world)
     pacer.count_tokens(encoder)
     stores = [each.stores[TRAIN] for each in data]
