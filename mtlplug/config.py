@@ -143,6 +143,8 @@ class RunConfig:
             *("save_minutes", "hang_seconds"),
         ):
             _at_least(name, getattr(self, name), 0)
+        if self.seed >= 2**63:
+            raise MtlplugError(f"--seed is {self.seed}; it must be below 2^63, as torch's are")
         if self.max_rows_per_task is not None:
             _at_least("max_rows_per_task", self.max_rows_per_task, 1)
         if not 0 < self.learning_rate < 1:

@@ -35,6 +35,12 @@ class World:
         """Whether this is the process that writes."""
         return self.rank == 0
 
+    def own_seed(self, seed: int, *numbers: int) -> int:
+        """A seed of this rank's own, below 2^63: from one they share, and further numbers."""
+        for number in (self.rank, *numbers):
+            seed = seed * 1_000_003 + number
+        return seed % 2**63
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, on rank 0; an empty list elsewhere.
 

@@ -102,6 +102,7 @@ def test_names_of_transformers(alias: str, name: str) -> None:
             "--set learning_rat=1",
             "unknown option 'learning_rat' (did you mean 'learning_rate'",
         ),
+        ("--set seed=9223372036854775808", "--seed is 9223372036854775808; it must be below 2^63"),
         ("--set seed=x", "--set: option 'seed' is 'x'; it should be of type int"),
         ("--set tasks.tag.weight=2", "unknown task 'tag'; known: kinds, spans, tags"),
         ("--set tasks.tags.wight=2", "as changed by --set or --config: unknown key 'wight' (did"),

@@ -56,6 +56,13 @@ def test_values_come_back_as_json_has_them(value: object, back: object) -> None:
     assert ALONE.gather(value) == [back]
 
 
+def test_seeds_of_ranks() -> None:
+    """One of its own for every rank and number, which torch takes, however large they are."""
+    worlds = [World(rank, 2, torch.device("cpu")) for rank in range(2)]
+    seeds = [world.own_seed(2**63 - 1, *more) for world in worlds for more in ((), (1,), (2,))]
+    assert len({torch.Generator().manual_seed(seed).initial_seed() for seed in seeds}) == 6
+
+
 def test_other_values_are_refused() -> None:
     """What JSON cannot tell is an error that says what may be told."""
     with pytest.raises(MtlplugError, match=r"type PosixPath .*JSON-like"):

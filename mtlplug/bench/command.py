@@ -108,6 +108,10 @@ def bench(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
     for groups in chosen:
         workspace.suite.select(groups)
     world = start()
+    if settings.ranks and world.size > 1:
+        raise MtlplugError(
+            "--simulate foretells from what one rank takes; start the command without a launcher"
+        )
     console = new_console(quiet=not world.main)
     costs = []
     for number, groups in enumerate(chosen, start=1):

@@ -76,7 +76,7 @@ def summarise(
     lengths, pool, flops = stopwatch.lengths, stopwatch.pool, stopwatch.flops
     updates = measured.updates.total(pool.steps_per_epoch)
     drawn = pool.members(pool.drawn(0))
-    total = lengths.cost(drawn, flops.pair_cost)
+    total = float(stopwatch.loader.packer.costs(drawn).sum())
     epoch = measured.steps.total(total) + updates
     padded, ratios = {}, {}
     for way in stopwatch.ways:

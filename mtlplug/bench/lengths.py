@@ -73,11 +73,6 @@ class Lengths:
     def __len__(self) -> int:
         return len(self.tokens_N)
 
-    def cost(self, members: Members, pair_cost: float) -> float:
-        """Features without padding: tokens and attention, in tokens."""
-        tokens, pairs = self.of(members, self.tokens_N), self.of(members, self.squares_N)
-        return float(tokens.sum() + pair_cost * pairs.sum())
-
     def of(self, members: Members, values_N: Integers) -> Integers:
         """What belongs to these features."""
         return values_N[self._starts[members.tasks_B] + members.features_B]

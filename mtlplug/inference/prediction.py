@@ -81,6 +81,7 @@ class Predictor:
         self.rows = 0
         # Heads get one row's features at a time, and a device is slow at many small things.
         self.heads = {name: copy.deepcopy(run.heads[name]).cpu() for name in self.tasks}
+        self._borrowed = {name: self._lent(name) for name in self.tasks}
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -113,6 +114,11 @@ class Predictor:
                     )
                 changed = {**task.options, key: value}
                 self.tasks[name] = dataclasses.replace(task, options=changed)
+
+    def _lent(self, name: str) -> dict[str, Tensor]:
+        """What a head borrows of the encoder, beside the head."""
+        lent = self.run.encoder.lent(self.run.formats[name].borrows)
+        return {key: parameter.detach().cpu() for key, parameter in lent.items()}
 
     def _portions(self, rows: Iterable[Row]) -> Iterator[Portion]:
         portion, tokens = Portion([], {}), 0
@@ -182,7 +188,8 @@ class Predictor:
             for feature in features
         ]
         splits = Splits.of(len(part) for part in reads)
-        scores = tree_map(_float, self.heads[name](torch.cat(reads), splits))
+        scores = self.heads[name](torch.cat(reads), splits, **self._borrowed[name])
+        scores = tree_map(_float, scores)
         task_format = self.run.formats[name]
         return task_format.present(self.tasks[name], row, features, scores, splits)
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 STEPS = 16
-"""Buckets between two powers of two: at most a sixteenth of a stream is filled up."""
+"""Buckets between two powers of two: a sixteenth of a stream, or `LEAST` tokens, are filled up at
+most."""
 
 LEAST = 64
 """Tokens between two buckets, at least."""
@@ -185,7 +186,8 @@ class Graphs:
         found: list[Tensor] = []
 
         def forward() -> None:
-            with torch.enable_grad():  # inside of a function of autograd there is none
+            # Where graphs are stood in for, this runs again inside of a function of autograd.
+            with torch.enable_grad():
                 found[:] = [self._encoded(*self._filled(bucket), self._aliases)]
             self._hidden_BD[: bucket.tokens].copy_(found[0].detach())
 

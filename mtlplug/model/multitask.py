@@ -6,7 +6,7 @@ Shapes: T tokens, D hidden width, R rows of one head, B features of one task.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,13 +106,8 @@ class MultiTaskModel(nn.Module):
                 continue
             scores[number] = self._scores(number, hidden[number], rows.splits)
             losses[number] = self._losses(number, scores[number], rows)
-            if not self.weighting:
-                loss = loss + (losses[number] * rows.weights_B).sum()
-        if self.weighting:
-            # After all heads, so that its gradient comes first on every rank.
-            loss = loss + self._weighted(self.weighting, losses, batch)
         return Output(
-            loss,
+            loss + self._share(losses, batch),
             {number: each.detach() for number, each in losses.items()},
             {number: tree_map(_detached, each) for number, each in scores.items()},
         )
@@ -132,30 +127,34 @@ class MultiTaskModel(nn.Module):
             )
         return losses_B.float()
 
-    def _weighted(
-        self, weighting: nn.Module, losses: Mapping[int, Tensor], batch: MicroBatch
-    ) -> Tensor:
-        """What the losses add up to once they are weighted, 0-dimensional."""
-        rows = [batch.tasks[number] for number in losses]
+    def _share(self, losses: Mapping[int, Tensor], batch: MicroBatch) -> Tensor:
+        """What the losses of all tasks add up to in the mean over the batch, 0-dimensional.
+
+        Joined, because each operation on a task's own is launched for each task.
+        """
         losses_B = torch.cat([*losses.values()])
+        if self.weighting:
+            # After all heads, so that its gradient comes first on every rank.
+            losses_B = self._weighted(self.weighting, losses_B, losses, batch)
+        return (losses_B * batch.rows.weights_B).sum()
+
+    def _weighted(
+        self, weighting: nn.Module, losses_B: Tensor, tasks: Iterable[int], batch: MicroBatch
+    ) -> Tensor:
+        """The losses that count, (B,)."""
+        splits = {number: batch.tasks[number].splits for number in tasks}
         # One tensor, whatever the tasks: ZeRO-3 counts what a gradient passes on its way.
         weighted_B: Tensor = weighting(
             losses_B,
-            torch.cat(
-                [
-                    each.splits.starts_B.new_full((len(each.splits),), n)
-                    for n, each in zip(losses, rows, strict=True)
-                ]
-            ),
-            torch.cat([row_counts(each.splits) for each in rows]),
+            torch.cat([each.starts_B.new_full((len(each),), n) for n, each in splits.items()]),
+            torch.cat([row_counts(each) for each in splits.values()]),
         )
         if weighted_B.shape != losses_B.shape:
             raise MtlplugError(
                 f"loss weighting {type(weighting).__name__} returned losses of shape "
                 f"{tuple(weighted_B.shape)} for {len(losses_B)} features; it should be one each"
             )
-        weights_B = torch.cat([each.weights_B for each in rows])
-        return (weighted_B.float() * weights_B).sum()
+        return weighted_B.float()
 
     def _no_loss(self, batch: MicroBatch, hidden_TD: Tensor) -> Tensor:
         """A zero; where absent heads do not run it gives all of their parameters a gradient of

@@ -133,8 +133,7 @@ class Training:
     def _restore(self, found: Found) -> None:
         self.engine.restore(found)
         if found.world_size != self.world.size:
-            seed = self.config.seed * 1_000_003 + self.world.rank
-            torch.manual_seed(seed * 1_000_003 + found.progress["done"])
+            torch.manual_seed(self.world.own_seed(self.config.seed, found.progress["done"]))
         self.meter.restore([facts["meter"] for facts in found.facts()])
         self.progress = Progress.of(found.progress["progress"])
         self.progress.stopping.patience = self.config.patience

@@ -175,7 +175,7 @@ def prepare_training(
     config = workspace.config
     engine, pool, loader = prepare_steps(workspace, data, encoder, deepspeed_config, world, mix)
     # Ranks draw their dropout from generators of their own.
-    torch.manual_seed(config.seed * 1_000_003 + world.rank)
+    torch.manual_seed(world.own_seed(config.seed))
     return Training(
         config=config,
         world=world,

@@ -113,7 +113,7 @@ def epoch_seconds(
     """
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
     cast = nullcontext() if dtype is None else torch.autocast(world.device.type, dtype)
-    everything = pool.members(np.arange(len(pool)))
+    drawn = pool.members(pool.drawn(0))
     sample = _sample(next(pool.epoch(0)), packer, PROBE[world.device.type])
     with cast:
         passed = seconds_of_pass(encoder, packer.lengths(sample).tolist())
@@ -128,7 +128,7 @@ def epoch_seconds(
     scored = Pool([len(store) for store in valid.stores], len(pool), pool.seed)
     scoring = valid.costs(scored.members(np.arange(len(scored)))).sum()
     return {
-        "training": float(rate * packer.costs(everything).sum()),
+        "training": float(rate * packer.costs(drawn).sum()),
         "evaluation": float(rate * scoring * EVALUATION),
     }
 

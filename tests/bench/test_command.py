@@ -8,12 +8,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from click.testing import Result
 
+from mtlplug.bench import command as bench_command
 from mtlplug.bench.command import paper_of
 from mtlplug.bench.lengths import PADDED
 from mtlplug.bench.show import cost_table
 from mtlplug.workspace import open_workspace
+from mtlplug.world import World
 from tests import small_suite
 from tests.small_suite import command
 
@@ -125,6 +128,14 @@ def test_chosen_combinations(suite: Path, tmp_path: Path) -> None:
     assert [each["groups"] for each in costs] == ["words", "tags+SL"]
     assert [each["padded"] for each in costs] == [{}, {}]
     assert "times as long" not in some.output
+
+
+def test_simulation_starts_from_one_rank(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several ranks take holds their communication already."""
+    monkeypatch.setattr(bench_command, "start", lambda: World(0, 2, torch.device("cpu")))
+    refused = command("bench", "--suite", suite, "--simulate")
+    assert refused.exit_code == 2
+    assert "start the command without a launcher" in refused.output
 
 
 @pytest.mark.parametrize(

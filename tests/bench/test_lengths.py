@@ -50,14 +50,6 @@ def sizes_of(members: Members) -> list[list[int]]:
     return [TASKS[task][feature] for task, feature in places]
 
 
-def test_cost_without_padding(stores: list[FeatureStore], pool: Pool) -> None:
-    """Tokens and pairs of all sequences, each by itself."""
-    flat = [size for task in TASKS for sizes in task for size in sizes]
-    expected = sum(flat) + 0.5 * sum(size**2 for size in flat)
-    everything = pool.members(np.arange(len(pool)))
-    assert Lengths(stores, MOST).cost(everything, 0.5) == expected
-
-
 @pytest.mark.parametrize("way", PADDED)
 def test_every_feature_once(stores: list[FeatureStore], pool: Pool, way: str) -> None:
     """In every way an epoch is one pass over the pool, in batches of the same size or less."""

@@ -6,14 +6,19 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
+from torch import Tensor
 
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Row, TaskFormat
+from mtlplug.heads import SequenceHead
 from mtlplug.inference import prediction
 from mtlplug.inference.inputs import read_rows
+from mtlplug.inference.prediction import Predictor, as_rows
 from mtlplug.inference.trained import TrainedRun, open_run
 from tests.training.runs import read
 
@@ -28,6 +33,22 @@ def run(trained: Path) -> TrainedRun:
 def suite(trained: Path) -> Path:
     """The folder of the suite it was trained on."""
     return trained.parent / "suite"
+
+
+def test_a_head_gets_what_it_borrows(run: TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder's parameters, by name, beside rows and splits."""
+    lent: list[Tensor] = []
+    forward = SequenceHead.forward
+
+    def borrowing(self: SequenceHead, *rows: Any, input_embeddings: Tensor) -> Any:
+        lent.append(input_embeddings)
+        return forward(self, *rows)
+
+    before = list(run.predict("kinds", ["a b c"]))
+    monkeypatch.setattr(type(run.formats["kinds"]), "borrows", ("input_embeddings",))
+    monkeypatch.setattr(SequenceHead, "forward", borrowing)
+    assert list(Predictor(run, ["kinds"])(as_rows(["a b c"]))) == [{"kinds": before[0]}]
+    assert torch.equal(lent[0], run.encoder.model.get_input_embeddings().weight.cpu())
 
 
 def test_predictions_score_what_the_run_reports(

@@ -55,6 +55,14 @@ def test_from_python(suite: Path) -> None:
     assert found["seconds"]["training"] > 0
 
 
+def test_time_of_a_mix(suite: Path) -> None:
+    """An epoch is what the mix draws, not all there is."""
+    whole, capped = (mtlplug.preview(suite, "SL", mix=mix) for mix in ("proportional", "capped:5"))
+    of_evaluation = [each["seconds"]["training"] / each["seconds"]["evaluation"] for each in
+                     (whole, capped)]  # fmt: skip
+    assert of_evaluation[1] < of_evaluation[0] / 2
+
+
 def test_a_run_that_cannot_fit(
     suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
