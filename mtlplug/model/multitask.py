@@ -91,10 +91,12 @@ class MultiTaskModel(nn.Module):
         Every head gets a gradient on every rank in every pass: without one on this rank alone
         ZeRO reduces the wrong pieces together without an error. ZeRO-2 reduces in the order of
         the backward pass, and ZeRO-3 gathers weights in every pass, in evaluation too: there
-        every head runs.
+        every head runs, and its loss hangs on that of the head before. Were all of them ready at
+        once, parameters of one layer would come in an order that depends on how many there are.
         """
         hidden_TD = self.encoder(batch.stream)
-        loss = self._no_loss(batch, hidden_TD)
+        zero = self._no_loss(batch, hidden_TD)
+        joined_B = zero.new_zeros(0)
         losses: dict[int, Tensor] = {}
         scores: dict[int, Any] = {}
         hidden = batch.rows.of_tokens(hidden_TD)
@@ -102,12 +104,19 @@ class MultiTaskModel(nn.Module):
             rows = batch.tasks.get(number)
             if rows is None:
                 if self.run_absent_heads:
-                    loss = loss + self._absent(number, hidden_TD)
+                    joined_B = joined_B + self._absent(number, hidden_TD)
                 continue
             scores[number] = self._scores(number, hidden[number], rows.splits)
             losses[number] = self._losses(number, scores[number], rows)
+            if self.run_absent_heads:
+                joined_B = torch.cat([joined_B, losses[number]])
+        if not self.run_absent_heads:
+            joined_B = torch.cat([*losses.values()])
+        if self.weighting:
+            # After all heads, so that its gradient comes first on every rank.
+            joined_B = self._weighted(self.weighting, joined_B, losses, batch)
         return Output(
-            loss + self._share(losses, batch),
+            zero + (joined_B * batch.rows.weights_B).sum(),
             {number: each.detach() for number, each in losses.items()},
             {number: tree_map(_detached, each) for number, each in scores.items()},
         )
@@ -126,17 +135,6 @@ class MultiTaskModel(nn.Module):
                 f"'{self.tasks[number].name}'; a format's loss is one number per feature"
             )
         return losses_B.float()
-
-    def _share(self, losses: Mapping[int, Tensor], batch: MicroBatch) -> Tensor:
-        """What the losses of all tasks add up to in the mean over the batch, 0-dimensional.
-
-        Joined, because each operation on a task's own is launched for each task.
-        """
-        losses_B = torch.cat([*losses.values()])
-        if self.weighting:
-            # After all heads, so that its gradient comes first on every rank.
-            losses_B = self._weighted(self.weighting, losses_B, losses, batch)
-        return (losses_B * batch.rows.weights_B).sum()
 
     def _weighted(
         self, weighting: nn.Module, losses_B: Tensor, tasks: Iterable[int], batch: MicroBatch

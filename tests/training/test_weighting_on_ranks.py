@@ -21,7 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, dict[s
     tiny("bert").save_pretrained(folder / "bert")
     cases = [
         Case(f"zero{stage}", str(folder / "bert"), {"zero_optimization": {"stage": stage}})
-        for stage in range(4)
+        for stage in (3, 2, 1, 0)  # after a ZeRO-3 engine, linear layers are functions of DeepSpeed
     ]
     recipe = Recipe(steps=4, batch_size=12, max_tokens=60, weighting="uncertainty")
     job = Job(folder, toy.task_data(folder / "stores"), recipe, cases)
