@@ -63,7 +63,11 @@ def test_defaults_are_those_of_the_paper() -> None:
     ("given", "sentence"),
     [
         ({"groups": "SL,XX"}, "unknown group 'XX'"),
-        ({"targets": "nothing"}, "unknown target 'nothing'"),
+        ({"targets": "nothing"}, "unknown target 'nothing'; known"),
+        (
+            {"targets": "more_tag"},
+            r"unknown target 'more_tag' \(did you mean 'more_tags'\?\); known",
+        ),
         ({"rates": [2.0]}, "learning rate 2.0 of the sweep"),
         ({"seeds": [-1]}, "seed -1 of the study"),
         ({"finetune": {"learning_rate": 0.1}}, "unknown option 'learning_rate'"),
