@@ -161,9 +161,14 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
-            raise MtlplugError(
-                f"{path} cannot be read ({error}); choose another folder with --output"
-            ) from None
+            raise self.damaged(name, str(error)) from None
+
+    def damaged(self, name: str, reason: str) -> MtlplugError:
+        """The sentence for a file of the folder that is not as a run wrote it."""
+        return MtlplugError(
+            f"{self.path / name} cannot be read ({reason}); put back a copy of it, or train the "
+            "run again in another folder with 'mtlplug run --output FOLDER'"
+        )
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder, by a rename."""

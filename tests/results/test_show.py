@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,28 @@ def test_many_epochs(unfinished: Path) -> None:
     assert "16" in header
     assert "40" in header
     assert len(header) == 2 + MOST_EPOCHS + 1
+
+
+@pytest.mark.parametrize("words", [("show",), ("evaluate", "--task", "tags")])
+@pytest.mark.parametrize("name", ["run.json", "report.json"])
+def test_a_damaged_file_of_a_run(
+    runs: tuple[Path, Path], tmp_path: Path, words: tuple[str, ...], name: str
+) -> None:
+    """It is named, with what can be done about it where one only looks."""
+    folder = shutil.copytree(runs[1], tmp_path / "run")
+    text = (folder / name).read_text(encoding="utf-8")
+    (folder / name).write_text(text[: len(text) // 2], encoding="utf-8")
+    result = command(words[0], folder, *words[1:])
+    assert result.exit_code == 2
+    assert f"{folder / name} cannot be read (" in result.stderr
+    assert "put back a copy of it, or train the run again" in result.stderr
+
+
+def test_a_report_of_something_else(unfinished: Path) -> None:
+    """It is not shown as that of the run."""
+    (unfinished / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MtlplugError, match=r"report\.json cannot be read \(it is no report"):
+        read_record(unfinished)
 
 
 @pytest.mark.parametrize("what", ["nothing", "damaged"])
