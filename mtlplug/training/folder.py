@@ -76,6 +76,11 @@ class RunFolder:
 
     def without_run(self) -> MtlplugError:
         """The sentence for a folder in which a run was looked for."""
+        if (self.path / "study.json").is_file():
+            return MtlplugError(
+                f"{self.path} holds a study, not a run; give it to 'mtlplug study status' or "
+                "'mtlplug study report'"
+            )
         missing = "is a file" if self.path.is_file() else "does not exist"
         what = "holds no run of mtlplug" if self.path.is_dir() else missing
         return MtlplugError(f"{self.path} {what}; give the folder that 'mtlplug run' wrote")

@@ -11,6 +11,7 @@ import pytest
 from mtlplug.errors import MtlplugError
 from mtlplug.results.records import read_record
 from mtlplug.results.tables import HEADLINE, MOST_EPOCHS, epoch_table, steps_planned
+from mtlplug.study.ledger import Ledger
 from tests.small_suite import command
 from tests.training.runs import read
 
@@ -81,6 +82,14 @@ def test_a_report_of_something_else(unfinished: Path) -> None:
     (unfinished / "report.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MtlplugError, match=r"report\.json cannot be read \(it is no report"):
         read_record(unfinished)
+
+
+def test_the_folder_of_a_study(tmp_path: Path) -> None:
+    """What shows a study is named."""
+    Ledger(tmp_path).write_study({"settings": {}, "options": {}})
+    result = command("show", tmp_path)
+    assert result.exit_code == 2
+    assert "holds a study, not a run; give it to 'mtlplug study status'" in result.stderr
 
 
 @pytest.mark.parametrize("what", ["nothing", "damaged"])
