@@ -126,9 +126,9 @@ def _about_few(found: Sequence[Comparison], tests: int) -> list[str]:
     if not any(_too_few(each, tests) for each in found):
         return []
     needed = next(n for n in count(1) if smallest_p(n) * tests < SIGNIFICANT)
+    can = "1 test can" if tests == 1 else f"{tests} tests can all"
     return [
-        f"too few targets: {tests} tests can all go below {SIGNIFICANT} only where {needed} "
-        "or more targets differ"
+        f"too few targets: {can} go below {SIGNIFICANT} only where {needed} or more targets differ"
     ]
 
 
