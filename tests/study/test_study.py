@@ -213,6 +213,7 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
         (("finetune", "--encoder", "nowhere", "--task", "mail"), "nowhere is no folder"),
         (("finetune", "--encoder", ".", "--task", "x"), "unknown target 'x'; known"),
         (("finetune", "--encoder", ".", "--task", "fair"), "(did you mean 'fairs'?)"),
+        (("finetune", "--encoder", ".", "--task", "fairs,mail"), "'fairs,mail' is not one task"),
     ],
 )
 def test_wrong_input_is_one_sentence(
