@@ -38,13 +38,16 @@ class StoppedError(Exception):
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> MtlplugError:
-    """An error for a name that does not exist, which lists those that do.
+    """An error for a name that does not exist, which lists those that do and names a close one.
 
     >>> str(unknown("group", "XX", ["SL", "QA"]))
     "unknown group 'XX'; known: QA, SL"
+    >>> str(unknown("group", "sl", ["SL", "QA"]))
+    "unknown group 'sl' (did you mean 'SL'?); known: QA, SL"
     """
     names = sorted(known)
-    return MtlplugError(f"unknown {kind} '{value}'; known: {', '.join(names) or 'none'}")
+    meant = did_you_mean(value, names)
+    return MtlplugError(f"unknown {kind} '{value}'{meant}; known: {', '.join(names) or 'none'}")
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -104,7 +104,7 @@ def test_names_of_transformers(alias: str, name: str) -> None:
         ),
         ("--set seed=9223372036854775808", "--seed is 9223372036854775808; it must be below 2^63"),
         ("--set seed=x", "--set: option 'seed' is 'x'; it should be of type int"),
-        ("--set tasks.tag.weight=2", "unknown task 'tag'; known: kinds, spans, tags"),
+        ("--set tasks.tag.weight=2", "unknown task 'tag' (did you mean 'tags'?); known: kinds"),
         ("--set tasks.tags.wight=2", "as changed by --set or --config: unknown key 'wight' (did"),
         ("--set tasks.spans.options.strid=2", "unknown key 'strid' (did you mean 'stride'?)"),
         ("--set tasks.tags=2", "tags is 2; it should be a table"),

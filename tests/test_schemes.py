@@ -162,5 +162,5 @@ def test_labels_hold_both_prefixes() -> None:
 
 def test_unknown_scheme() -> None:
     """An unknown scheme is refused with the known ones."""
-    with pytest.raises(MtlplugError, match=r"unknown tag scheme 'IOB3'; known: .*IOB2"):
+    with pytest.raises(MtlplugError, match=r"unknown tag scheme 'IOB3' .*; known: .*IOB2"):
         to_iob2(["O"], "IOB3")

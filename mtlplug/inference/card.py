@@ -31,6 +31,9 @@ PURPOSES = {
 LANGUAGE = re.compile("[a-z]{2,3}")
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
+ANY = ("encoder", "model")
+"""Folders named so hold an encoder, and the folder around them says which."""
+
 PLAIN_CODE = """\
 from transformers import AutoModel, AutoTokenizer
 
@@ -68,7 +71,7 @@ def write_card(run: TrainedRun, task: str | None, stock: str, folder: Path, name
         title=name,
         what=what,
         version=run.run["mtlplug"],
-        model=_shown(run.run["options"]["model"]),
+        encoder=_encoder(run.run["options"]),
         groups=run.run["options"]["groups"],
         report=run.report,
         code=code.format(suffix=suffix, folder=name),
@@ -150,13 +153,27 @@ def _command(run: Mapping[str, Any]) -> str:
     suite = _suite(options)
     said = {name: options[name] for name in ("groups", "suite", "model")}
     said |= _changed(options, suite.defaults if suite else {})
-    beside = suite and suite.path and suite.path.parent / str(suite.defaults.get("model"))
-    if beside == Path(options["model"]):  # the suite brings it
+    if _is_of_suite(options["model"], suite):
         del said["model"]
     for name in said.keys() & {"suite", "model", "deepspeed_config", "tasks"}:
         said[name] = _without_places(said[name])
     plugins = [_shown(value) for value in run.get("given_plugins", [])]
     return shlex.join(command_of(said, plugins, run["world_size"]))
+
+
+def _encoder(options: Mapping[str, Any]) -> str:
+    """The pretrained encoder, for a sentence."""
+    suite = _suite(options)
+    if suite and _is_of_suite(options["model"], suite):
+        return f"the encoder of the suite `{suite.name}`"
+    return f"the encoder `{_shown(options['model'])}`"
+
+
+def _is_of_suite(model: str, suite: Suite | None) -> bool:
+    """Whether the model is a folder that the suite brings."""
+    if suite is None or suite.path is None:
+        return False
+    return suite.path.parent / str(suite.defaults.get("model")) == Path(model)
 
 
 def _suite(options: Mapping[str, Any]) -> Suite | None:
@@ -188,9 +205,11 @@ def _without_places(value: Any) -> Any:
 
 
 def _shown(name_or_path: str) -> str:
-    """A name on the hub as it is; of a path on this machine the last part alone."""
+    """A name on the hub as it is; of a path on this machine the last part that says something."""
     path = Path(name_or_path)
-    return path.name if path.is_absolute() or path.exists() else name_or_path
+    if not (path.is_absolute() or path.exists()):
+        return name_or_path
+    return (path.parent.name if path.name in ANY else "") or path.name
 
 
 def _cell(text: Any) -> str:

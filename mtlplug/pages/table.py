@@ -52,7 +52,7 @@ class Table:
     Attributes:
         name: for files: "table_1".
         title: for people.
-        header: of the columns.
+        header: of the columns; nothing but empty texts where none needs a name.
         rows: each as wide as the header.
         notes: sentences below it; those on a mark start with the mark.
         words: so many columns from the left hold words, the others figures.

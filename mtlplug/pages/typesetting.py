@@ -44,6 +44,7 @@ def to_rich(table: Table) -> rich.table.Table:
         title_justify="left",
         caption=Text("\n".join(table.notes)),
         caption_justify="left",
+        show_header=any(table.header),
     )
     for number, name in enumerate(table.header):
         found.add_column(Text(name), justify="left" if number < table.words else "right")

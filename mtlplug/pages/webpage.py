@@ -37,6 +37,7 @@ def render_page(package: str, template: str, **values: Any) -> str:
         "duration": wording.duration,
         "plural": wording.plural,
         "listing": wording.listing,
+        "folded": wording.folded,
         "digest": digest,
     }
     environment.globals["swatch"] = swatch

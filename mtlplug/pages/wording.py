@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,25 @@ def listing(parts: Sequence[str]) -> str:
     """
     *most, last = parts
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def folded(command: str, width: int = 88) -> str:
+    """A command in lines of some `width`, which a shell takes as one; options begin lines.
+
+    >>> print(folded("mtlplug run --groups SL+C --seed 13", 26))
+    mtlplug run --groups SL+C \\
+      --seed 13
+    """
+    try:
+        words = [shlex.quote(word) for word in shlex.split(command)]
+    except ValueError:  # none that a shell takes
+        return command
+    lines = [""]
+    for word in words:
+        if word.startswith("-") and len(lines[-1]) + len(word) >= width:
+            lines.append(" ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def facts(values: Mapping[str, Any]) -> list[tuple[str, str, bool]]:

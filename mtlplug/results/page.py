@@ -17,7 +17,7 @@ from mtlplug.results.tables import HEADLINE, LOSS, all_tables, state_of, steps_p
 
 LOGGED = {
     "loss": ("training loss", 1.0),
-    "learning_rate": ("learning rate, in millionths", 1e6),
+    "learning_rate": ("learning rate × 10⁶", 1e6),
     "gradient_norm": ("gradient norm", 1.0),
     "tokens_per_second": ("tokens per second", 1.0),
 }

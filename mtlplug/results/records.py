@@ -13,6 +13,9 @@ from mtlplug.training.folder import RunFolder
 
 Scores = Mapping[str, Mapping[str, float]]
 
+IN_REPORT = {"best_epoch", "epochs", "loader_wait", "seconds", "tokens", "world_size"}
+"""Keys of `report.json` without which a run cannot be shown."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -89,6 +92,9 @@ def read_record(folder: Path) -> Record:
     run = files.read("run.json")
     if not isinstance(run, dict) or not {"options", "tasks", "decides"} <= run.keys():
         raise files.without_run()
+    report = files.read("report.json")
+    if report is not None and not (isinstance(report, dict) and report.keys() >= IN_REPORT):
+        raise files.damaged("report.json", "it is no report of a run")
     steps, epochs = [], []
     for line in _lines(folder / "metrics.jsonl"):
         if line.get("event") == "step":
@@ -103,7 +109,7 @@ def read_record(folder: Path) -> Record:
                     line["scores"],
                 )
             )
-    return Record(folder, run, files.read("report.json"), steps, epochs)
+    return Record(folder, run, report, steps, epochs)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

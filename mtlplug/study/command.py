@@ -149,12 +149,11 @@ class Teller:
         self._study = study
         self._console = console
 
-    def tell(self, ended: Ended) -> None:
-        """One line for a cell that ended, with what is left."""
+    def tell(self, ended: Ended, number: int, total: int) -> None:
+        """One line for a cell that ended, as which one of how many."""
         # For the report: scored while all processes are at work, which no fault of it may end.
         with suppress(Exception):
             _ = self._study.targets
-        state = self._study.overview.look()
         result = self._study.overview.result(ended.cell.name) or {}
         report = result.get("report", {})
         if ended.state == FAILED:
@@ -165,10 +164,9 @@ class Teller:
             outcome = (
                 f"mean loss {report['best_mean_loss']:.4f}, {plural(report['epochs'], 'epoch')}"
             )
-        ended_cells = len(state.done) + len(state.failed)
         title = self._study.plan.title(ended.cell)
         self._console.print(
-            f"[{ended_cells}/{state.total}] {title}: {outcome} ({ended.seconds:.0f} s)",
+            f"[{number}/{total}] {title}: {outcome} ({ended.seconds:.0f} s)",
             markup=False,
             highlight=False,
             soft_wrap=True,

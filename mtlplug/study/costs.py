@@ -36,7 +36,7 @@ def costs(results: Results) -> Table:
         rows.append(_cost(column, reference, theirs, gain, results.price))
     return Table(
         name="costs",
-        title=f"{results.title}: what pre-finetuning cost and gave",
+        title=f"{results.suite}: what pre-finetuning cost and gave",
         header=tuple(rows[0]) if rows else ("groups",),
         rows=tuple(tuple(row.values()) for row in rows),
         notes=(
@@ -96,7 +96,7 @@ def comparisons(results: Results, pairs: Sequence[tuple[str, str]] | None = None
     header = ("column", "against", "targets", "difference (95 % interval)")
     return Table(
         name="comparisons",
-        title=f"{results.title}: columns compared over targets",
+        title=f"{results.suite}: columns compared over targets",
         header=(*header, "better on", "worse on", "p", "p for all", "so"),
         rows=tuple(_compared(pair, found.get(pair), corrected) for pair in pairs),
         notes=(
@@ -126,9 +126,9 @@ def _about_few(found: Sequence[Comparison], tests: int) -> list[str]:
     if not any(_too_few(each, tests) for each in found):
         return []
     needed = next(n for n in count(1) if smallest_p(n) * tests < SIGNIFICANT)
+    can = "1 test can" if tests == 1 else f"{tests} tests can all"
     return [
-        f"too few targets: {tests} tests can all go below {SIGNIFICANT} only where {needed} "
-        "or more targets differ"
+        f"too few targets: {can} go below {SIGNIFICANT} only where {needed} or more targets differ"
     ]
 
 

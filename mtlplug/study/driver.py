@@ -15,7 +15,11 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def drive(
-    overview: Overview, executor: Executor, *, exclusive: bool, tell: Callable[[Ended], None]
+    overview: Overview,
+    executor: Executor,
+    *,
+    exclusive: bool,
+    tell: Callable[[Ended, int, int], None],
 ) -> State:
     """Run cells until all have ended or cannot start; returns where they are.
 
@@ -23,7 +27,7 @@ def drive(
         overview: the cells.
         executor: works on them.
         exclusive: a pre-finetuning cell has the machine for itself (its launcher takes all).
-        tell: is told every cell that ends.
+        tell: is told every cell that ends, how many have ended by then, and of how many.
     """
     out: dict[str, Cell] = {}
     elsewhere: set[str] = set()
@@ -35,8 +39,10 @@ def drive(
         for cell in _startable(ready, out, executor.size, elsewhere, exclusive=exclusive):
             executor.submit(cell)
             out[cell.name] = cell
-        for ended in through:  # only now, when nobody waits for work
-            tell(ended)
+        for place, ended in enumerate(through, 1):  # only now, when nobody waits for work
+            untold = {*out, *(later.cell.name for later in through[place:])}
+            known = [cell for cell in (*state.done, *state.failed) if cell.name not in untold]
+            tell(ended, len(known), state.total)
         if not out and not elsewhere:
             return state
         through = []

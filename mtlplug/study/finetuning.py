@@ -28,7 +28,8 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
         encoder: folder of an encoder, or of the run that made it.
 
     Raises:
-        MtlplugError: there is no such folder, or see `mtlplug.study.opening.open_study`.
+        MtlplugError: there is no such folder, it is several tasks, or see
+            `mtlplug.study.opening.open_study`.
     """
     if not encoder.is_dir():
         raise MtlplugError(
@@ -37,6 +38,11 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
     console = new_console()
     model = encoder / "encoder" if (encoder / "encoder").is_dir() else encoder
     task = str(given["targets"])
+    if {*task} & {*",+"}:
+        raise MtlplugError(
+            f"--task '{task}' is not one task; finetune on several with 'mtlplug study run "
+            "--groups baseline --targets'"
+        )
     folder = Path(options.get("output") or Path("finetunes") / f"{encoder.name}-{task}")
     options = {**options, "model": str(model)}
     study, state = run_missing(options, {**given, "groups": BASELINE}, folder, console)

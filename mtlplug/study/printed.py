@@ -210,7 +210,7 @@ def beside(results: Results) -> Table | None:
     header = [f"{here}, {whose}" for here, _ in pairs for whose in ("paper", "here")]
     return Table(
         name="beside",
-        title=f"{results.title}: the paper's figures beside ours",
+        title=f"{results.suite}: the paper's figures beside ours",
         header=("target", *header),
         rows=tuple(rows),
         notes=_about_both(paper, results, shared, targets),

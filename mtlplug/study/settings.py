@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlplug.config import OF_THE_USER, RunConfig, resolve
+from mtlplug.config import OF_THE_USER, Layer, RunConfig, merge
 from mtlplug.data.build import TRAIN, VALID
 from mtlplug.data.suites import ALL, Suite
 from mtlplug.data.tables import Types, check_table
@@ -159,17 +159,25 @@ def _seeds(values: Sequence[Any]) -> tuple[int, ...]:
 def _options(
     table: Mapping[str, Any], given: Mapping[str, Any], kind: str, where: str
 ) -> dict[str, Any]:
-    """Options of runs: the table's, then those given as `KEY=VALUE`; names and types checked."""
-    here = f"{where}: [study.{kind}]"
-    options = {key.replace("-", "_"): value for key, value in table.get(kind, {}).items()}
-    options |= {key.replace("-", "_"): value for key, value in (given.get(kind) or {}).items()}
+    """Options of runs: the table's, then those given as `KEY=VALUE`."""
+    said = _checked(table.get(kind, {}), kind, f"{where}: [study.{kind}]")
+    return said | _checked(given.get(kind) or {}, kind, f"--{kind}")
+
+
+def _checked(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:
+    """Options of runs from one place, their names, types and ranges checked."""
+    options = {key.replace("-", "_"): value for key, value in values.items()}
     known = set(RunConfig.__dataclass_fields__) - set(SET_BY_THE_STUDY)
     if kind == FINETUNE:
         known -= {"learning_rate"}
     for key in options:
         if key not in known:
-            raise MtlplugError(f"{here}: {unknown('option', key, known)}")
-    config = resolve({}, options, here)
+            raise MtlplugError(f"{where}: {unknown('option', key, known)}")
+    typed, _ = merge([Layer(where, options)])
+    try:
+        config = RunConfig(**typed)
+    except MtlplugError as error:  # it names the option of `mtlplug run`
+        raise MtlplugError(f"{where}: {error}") from None
     return {key: _plain(getattr(config, key)) for key in options}
 
 

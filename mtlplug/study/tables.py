@@ -48,7 +48,7 @@ def table_1(results: Results) -> Table:
     rows.append((*blank, *_deviations(found, columns)))
     return Table(
         name="table_1",
-        title=f"{results.title}: targets after pre-finetuning on groups of tasks",
+        title=f"{results.suite}: targets after pre-finetuning on groups of tasks",
         header=("target", "metric", "chance", "majority", *columns),
         rows=tuple(rows),
         notes=(
@@ -80,7 +80,7 @@ def table_2(results: Results) -> Table:
     rows.append((Cell("average of groups"), *_means(total, columns, with_deviation=True)))
     return Table(
         name="table_2",
-        title=f"{results.title}: unseen targets by group",
+        title=f"{results.suite}: unseen targets by group",
         header=("targets", *columns),
         rows=tuple(rows),
         notes=(
@@ -108,7 +108,7 @@ def intervals(results: Results) -> Table:
 
     return Table(
         name="intervals",
-        title=f"{results.title}: bootstrap intervals over seeds",
+        title=f"{results.suite}: bootstrap intervals over seeds",
         header=("target", *columns),
         rows=tuple(
             (_name(target), *(cell(target.name, column) for column in columns))
@@ -143,7 +143,7 @@ def chosen_rates(results: Results) -> Table:
         notes.append(f"{EDGE} an end of the sweep: a rate beyond it might do better")
     return Table(
         name="chosen_rates",
-        title=f"{results.title}: learning rates chosen on validation data",
+        title=f"{results.suite}: learning rates chosen on validation data",
         header=("target", *columns),
         rows=rows,
         notes=tuple(notes),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mtlplug.pages.table import INCOMPLETE, NOTHING, SAME
-from mtlplug.pages.wording import MINUS, score, signed
+from mtlplug.pages.wording import MINUS, folded, score, signed
 from mtlplug.study.aggregates import Summary
 from mtlplug.study.findings import Study
 from mtlplug.study.results import BASELINE, FAILED, Column, Results, Target, Trial
@@ -63,7 +63,7 @@ class Detail:
     def script(self) -> str:
         """The commands that repeat the runs, each under a comment that says which it is."""
         return "\n".join(
-            f"# rate {each.rate:g}, seed {each.seed}\n{each.command}"
+            f"# rate {each.rate:g}, seed {each.seed}\n{folded(each.command)}"
             for each in self.trials
             if each.command
         )

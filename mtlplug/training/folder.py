@@ -76,6 +76,11 @@ class RunFolder:
 
     def without_run(self) -> MtlplugError:
         """The sentence for a folder in which a run was looked for."""
+        if (self.path / "study.json").is_file():
+            return MtlplugError(
+                f"{self.path} holds a study, not a run; give it to 'mtlplug study status' or "
+                "'mtlplug study report'"
+            )
         missing = "is a file" if self.path.is_file() else "does not exist"
         what = "holds no run of mtlplug" if self.path.is_dir() else missing
         return MtlplugError(f"{self.path} {what}; give the folder that 'mtlplug run' wrote")
@@ -161,9 +166,14 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, OSError) as error:
-            raise MtlplugError(
-                f"{path} cannot be read ({error}); choose another folder with --output"
-            ) from None
+            raise self.damaged(name, str(error)) from None
+
+    def damaged(self, name: str, reason: str) -> MtlplugError:
+        """The sentence for a file of the folder that is not as a run wrote it."""
+        return MtlplugError(
+            f"{self.path / name} cannot be read ({reason}); put back a copy of it, or train the "
+            "run again in another folder with 'mtlplug run --output FOLDER'"
+        )
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder, by a rename."""

@@ -90,6 +90,7 @@ def test_the_card_is_one_the_hub_library_reads(exported: Path) -> None:
     assert "| kinds | C | 24 | 2 | accuracy |" in text
     assert "mtlplug run --groups SL+QA+C --suite tiny.toml --precision fp32" in text
     assert "--learning-rate 0.01" in text
+    assert "the encoder of the suite `tiny` was trained on 3 tasks at once" in text
     assert str(exported.parent.parent) not in text
 
 
@@ -107,6 +108,27 @@ def test_the_command_of_a_card_repeats_the_run(trained: Path, tmp_path: Path) ->
     assert 'tasks.tags.train="train.tsv"\'' in command
     assert "secret" not in command
     assert "--batch-size 128" in command  # ours, where the suite says 8
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("xlm-roberta-base", "xlm-roberta-base"),
+        ("/mine/minilm", "minilm"),
+        ("/mine/minilm/model", "minilm"),
+        ("/mine/runs/demo-SL+C/encoder", "demo-SL+C"),
+        ("/model", "model"),
+    ],
+)
+def test_a_card_names_the_encoder(trained: Path, tmp_path: Path, model: str, name: str) -> None:
+    """By its id, or by the folder whose name says something."""
+    run = open_run(trained, [])
+    found = {**run.run, "options": {**run.run["options"], "model": model}}
+    write_card(replace(run, run=found), None, "BertModel", tmp_path, "name")
+    text = (tmp_path / "README.md").read_text()
+    assert f"the encoder `{name}` was trained" in text
+    assert f"--model {name} " in text
+    assert "mine" not in text
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_format_needs_nothing_more_to_predict(run: TrainedRun) -> None:
 @pytest.mark.parametrize(
     ("task", "rows", "options", "sentence"),
     [
-        ("kind", ["w1"], {}, "unknown task of the run 'kind'; known: kinds, spans, tags"),
+        ("kind", ["w1"], {}, r"unknown task of the run 'kind' \(did you mean 'kinds'\?\); known"),
         ("kinds", [3], {}, "row 1 is 3; give a text"),
         ("kinds", ["w1"], {"n_best": 3}, "unknown option of these tasks 'n_best'"),
         ("spans", ["w1"], {"n_best": "3"}, "option n_best is '3'; it should be a int"),

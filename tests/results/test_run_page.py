@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from html import unescape
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from mtlplug.cli import run as run_command
 from mtlplug.config import command_of
 from mtlplug.options import tables
+from mtlplug.pages.charts import DIGIT
 from mtlplug.results.page import MOST_POINTS, page
 from mtlplug.results.records import Step, read_record
 from tests.small_suite import command
@@ -34,6 +37,18 @@ def test_the_page_holds_the_run(runs: tuple[Path, Path], tmp_path: Path) -> None
     assert "Mean validation loss" in text
     assert "training loss by step" in text
     assert not list(tmp_path.glob("*.tmp"))
+    assert '<th scope="col" class="word"></th>' not in text  # no heading without a word
+    (told,) = re.findall(r'<pre class="wrap">(.*?)</pre>', text, re.DOTALL)
+    assert max(map(len, told.splitlines())) < 200
+    words = command_of(read_record(runs[0]).run["options"])
+    assert shlex.split(unescape(told).replace("\\\n", "")) == words
+
+
+def test_names_of_axes_are_whole(runs: tuple[Path, Path]) -> None:
+    """Upright ones are written around a middle, from which the edge must be far enough."""
+    upright = re.findall(r"rotate\(-90 11 ([\d.]+)\)\">([^<]*)", page(read_record(runs[0])))
+    assert "learning rate × 10⁶" in {name for _, name in upright}
+    assert [name for middle, name in upright if len(name) * DIGIT > 2 * float(middle)] == []
 
 
 def test_nothing_of_a_run_is_taken_for_html(unfinished: Path) -> None:

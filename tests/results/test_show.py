@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mtlplug.errors import MtlplugError
 from mtlplug.results.records import read_record
 from mtlplug.results.tables import HEADLINE, MOST_EPOCHS, epoch_table, steps_planned
+from mtlplug.study.ledger import Ledger
 from tests.small_suite import command
 from tests.training.runs import read
 
@@ -58,6 +60,36 @@ def test_many_epochs(unfinished: Path) -> None:
     assert "16" in header
     assert "40" in header
     assert len(header) == 2 + MOST_EPOCHS + 1
+
+
+@pytest.mark.parametrize("words", [("show",), ("evaluate", "--task", "tags")])
+@pytest.mark.parametrize("name", ["run.json", "report.json"])
+def test_a_damaged_file_of_a_run(
+    runs: tuple[Path, Path], tmp_path: Path, words: tuple[str, ...], name: str
+) -> None:
+    """It is named, with what can be done about it where one only looks."""
+    folder = shutil.copytree(runs[1], tmp_path / "run")
+    text = (folder / name).read_text(encoding="utf-8")
+    (folder / name).write_text(text[: len(text) // 2], encoding="utf-8")
+    result = command(words[0], folder, *words[1:])
+    assert result.exit_code == 2
+    assert f"{folder / name} cannot be read (" in result.stderr
+    assert "put back a copy of it, or train the run again" in result.stderr
+
+
+def test_a_report_of_something_else(unfinished: Path) -> None:
+    """It is not shown as that of the run."""
+    (unfinished / "report.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MtlplugError, match=r"report\.json cannot be read \(it is no report"):
+        read_record(unfinished)
+
+
+def test_the_folder_of_a_study(tmp_path: Path) -> None:
+    """What shows a study is named."""
+    Ledger(tmp_path).write_study({"settings": {}, "options": {}})
+    result = command("show", tmp_path)
+    assert result.exit_code == 2
+    assert "holds a study, not a run; give it to 'mtlplug study status'" in result.stderr
 
 
 @pytest.mark.parametrize("what", ["nothing", "damaged"])

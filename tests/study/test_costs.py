@@ -106,12 +106,12 @@ def test_too_few_targets_are_named() -> None:
     """Five targets cannot reach 0.05 and six can; with two tests to correct for six cannot."""
     five = comparisons(pair_of([9.0, 8, 7, 6, 5], [0.0, 0, 0, 0, 0]))
     assert cells(five)["SL"]["so"].text == "too few targets"
-    assert "6 or more targets differ" in five.notes[-1]
+    assert "1 test can go below 0.05 only where 6 or more targets differ" in five.notes[-1]
     study = pair_of([9.0, 8, 7, 6, 5, 4], [0.0] * 6)
     assert cells(comparisons(study))["SL"]["so"].text == "differ"
     twice = comparisons(study, [("SL", BASELINE), (BASELINE, "SL")])
     assert [row[-1].text for row in twice.rows] == ["too few targets"] * 2
-    assert "7 or more targets differ" in twice.notes[-1]
+    assert "2 tests can all go below 0.05 only where 7 or more" in twice.notes[-1]
 
 
 def test_equal_columns_are_not_distinguishable() -> None:

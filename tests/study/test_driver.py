@@ -67,7 +67,7 @@ def prepared(tmp_path: Path) -> tuple[Overview, Ledger]:
 
 def run(overview: Overview, executor: FakeExecutor, *, exclusive: bool = False) -> State:
     """Drive to the end."""
-    return drive(overview, executor, exclusive=exclusive, tell=lambda ended: None)
+    return drive(overview, executor, exclusive=exclusive, tell=lambda *_: None)
 
 
 def test_every_cell_runs_once_and_encoders_come_first(tmp_path: Path) -> None:
@@ -92,10 +92,29 @@ def test_no_process_waits_for_what_is_told(tmp_path: Path) -> None:
     overview, ledger = prepared(tmp_path)
     executor = FakeExecutor(ledger)
     busy = []
-    drive(overview, executor, exclusive=False, tell=lambda _: busy.append(len(executor.out)))
+    drive(overview, executor, exclusive=False, tell=lambda *_: busy.append(len(executor.out)))
     assert len(busy) == 26
     # Towards the end repeats wait for the last cell of their sweep.
     assert busy[:16] == [executor.size] * 16
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_cells_that_end_at_once_are_counted_one_by_one(tmp_path: Path, size: int) -> None:
+    """No number is left out or comes twice, also where a cell has ended that is told later."""
+    overview, ledger = prepared(tmp_path)
+
+    class Together(FakeExecutor):
+        def wait(self, seconds: float) -> list[Ended]:
+            """End all, and give back two of them at most."""
+            for cell in self.out:
+                ledger.record(cell.name, good(cell))
+            given, self.out = self.out[:2], self.out[2:]
+            return [Ended(cell, DONE, 0.0) for cell in given]
+
+    told: list[tuple[int, int]] = []
+    executor = Together(ledger, size)
+    drive(overview, executor, exclusive=False, tell=lambda _, *which: told.append(which))
+    assert told == [(number, 26) for number in range(1, 27)]
 
 
 def test_the_costliest_repeats_come_first(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mtlplug.pages import charts
 from mtlplug.pages.charts import Line, Point, Words, lines, scatter, ticks
+from mtlplug.pages.wording import folded
 from mtlplug.study import view
 from mtlplug.study.findings import Study, findings
 from mtlplug.study.page import page
@@ -157,9 +159,19 @@ def test_same_results_same_page() -> None:
 def test_every_run_is_there_with_its_command() -> None:
     """All runs, chosen or not, done or not, can be repeated from the page."""
     results = example(states=UNFINISHED)
-    text = "".join(Tree(page(results)).texts)
+    text = "".join(Tree(page(results)).texts).replace(" \\\n  ", " ")
     assert all(each.command in text and each.cell in text for each in results.trials)
     assert all(each.command in text for each in results.columns)
+
+
+def test_a_command_in_lines_is_the_same_command() -> None:
+    """Every line but the first begins with an option; what no shell takes is left alone."""
+    words = ["mtlplug", "run", "--model", "a folder/" + 90 * "x"]
+    words += ["--set", 'name = "a -- \\n"', "-p", "b"]
+    lines = folded(shlex.join(words)).split(" \\\n")
+    assert [line.split()[0] for line in lines] == ["mtlplug", "--set"]
+    assert shlex.split(folded(shlex.join(words), 10).replace("\\\n", "")) == words
+    assert folded("it's") == "it's"
 
 
 def test_failures_show_their_errors() -> None:

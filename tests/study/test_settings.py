@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,18 @@ def test_defaults_are_those_of_the_paper() -> None:
     ("given", "sentence"),
     [
         ({"groups": "SL,XX"}, "unknown group 'XX'"),
-        ({"targets": "nothing"}, "unknown target 'nothing'"),
+        ({"targets": "nothing"}, "unknown target 'nothing'; known"),
+        (
+            {"targets": "more_tag"},
+            r"unknown target 'more_tag' \(did you mean 'more_tags'\?\); known",
+        ),
         ({"rates": [2.0]}, "learning rate 2.0 of the sweep"),
         ({"seeds": [-1]}, "seed -1 of the study"),
-        ({"finetune": {"learning_rate": 0.1}}, "unknown option 'learning_rate'"),
-        ({"pretrain": {"seed": 1}}, "unknown option 'seed'"),
-        ({"pretrain": {"max_epochs": "many"}}, "should be of type int"),
+        ({"finetune": {"learning_rate": 0.1}}, "^--finetune: unknown option 'learning_rate'"),
+        ({"pretrain": {"seed": 1}}, "^--pretrain: unknown option 'seed'"),
+        ({"pretrain": {"max_epoch": 1}}, r"'max_epoch' \(did you mean 'max_epochs'\?\)"),
+        ({"pretrain": {"max_epochs": "one"}}, "^--pretrain: option 'max_epochs' is 'one'; it sho"),
+        ({"pretrain": {"max_epochs": 0}}, "^--pretrain: --max-epochs is 0; it must be 1 or more"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -77,6 +84,14 @@ def test_what_is_wrong_is_named(
     """One sentence each."""
     with pytest.raises(MtlplugError, match=sentence):
         settings_of(workspace, given)
+
+
+def test_a_wrong_table_is_blamed_on_the_suite(workspace: Workspace) -> None:
+    """Whatever else is given on the command line."""
+    study = {**workspace.suite.study, "finetune": {"batch_size": "all"}}
+    suite = replace(workspace.suite, study=study)
+    with pytest.raises(MtlplugError, match=r"tiny\.toml: \[study.finetune\]: option 'batch_size'"):
+        settings_of(replace(workspace, suite=suite), {"finetune": {"max_epochs": 1}})
 
 
 def test_a_suite_without_targets_says_so(tmp_path: Path) -> None:

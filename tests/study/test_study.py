@@ -203,6 +203,7 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
     ("words", "sentence"),
     [
         (("study", "run", "nothing"), "unknown suite 'nothing'"),
+        (("study", "plan", "dmo"), "unknown suite 'dmo' (did you mean 'demo'?)"),
         (("study", "status", "nowhere"), "holds no study"),
         (("study", "plan", "demo", "--rates", "fast"), "no list of numbers"),
         (("study", "plan", "demo", "--finetune", "batch_size"), "not of the form KEY=VALUE"),
@@ -210,7 +211,9 @@ def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_pat
         (("study", "run", "demo", "--workers", "0"), "0 is not in the range"),
         (("study", "plan", "demo", "--threads", "-1"), "-1 is not in the range"),
         (("finetune", "--encoder", "nowhere", "--task", "mail"), "nowhere is no folder"),
-        (("finetune", "--encoder", ".", "--task", "x"), "unknown target 'x'"),
+        (("finetune", "--encoder", ".", "--task", "x"), "unknown target 'x'; known"),
+        (("finetune", "--encoder", ".", "--task", "fair"), "(did you mean 'fairs'?)"),
+        (("finetune", "--encoder", ".", "--task", "fairs,mail"), "'fairs,mail' is not one task"),
     ],
 )
 def test_wrong_input_is_one_sentence(

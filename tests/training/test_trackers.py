@@ -151,7 +151,9 @@ def test_a_missing_library_and_an_unknown_tracker(monkeypatch: pytest.MonkeyPatc
     for name in TRACKERS:
         with pytest.raises(MtlplugError, match=rf"pip install 'mtlplug\[{name}\]'"):
             trackers_of(name)
-    with pytest.raises(MtlplugError, match=r"unknown tracker in --log-to 'tensorbord'; known: mlf"):
+    with pytest.raises(
+        MtlplugError, match=r"'tensorbord' \(did you mean 'tensorboard'\?\); known: mlf"
+    ):
         trackers_of("tensorbord")
 
 
