@@ -28,6 +28,19 @@ PADDED = "ernie"
 """A family not known to pack."""
 TYPES = [*sorted(FAMILIES), PADDED]
 OTHERS = [model_type for model_type in TYPES if model_type != "bert"]
+ZERO: dict[str, dict[str, Any]] = {
+    "all-reduce": {"stage": 2, "reduce_scatter": False},
+    "small buckets": {"stage": 2, "reduce_bucket_size": 500},
+    "overlapping": {"stage": 2, "reduce_bucket_size": 1000, "overlap_comm": True},
+    "optimizer on the host": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+    "small pieces": {
+        "stage": 3,
+        "reduce_bucket_size": 500,
+        "stage3_prefetch_bucket_size": 300,
+        "stage3_param_persistence_threshold": 10,
+    },
+}
+"""What people's DeepSpeed files ask of ZeRO beside its stage."""
 WRONG = 1e-3
 """A difference that no rounding makes."""
 
@@ -87,9 +100,12 @@ def one_rank(
 def two_ranks(
     data: list[TaskData], encoders: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Trained]:
-    """All stages, all families, what half precision the processor has, and mistakes, on two."""
+    """All stages and families, ways of ZeRO, the processor's half precision, mistakes; on two."""
     cases = [case(encoders, "bert", stage) for stage in STAGES]
     cases += [case(encoders, model_type, stage) for model_type in OTHERS for stage in (1, 2)]
+    cases += [
+        Case(name, str(encoders / "bert"), {"zero_optimization": ZERO[name]}) for name in ZERO
+    ]
     cases.append(case(encoders, "bert", 1, name="bf16", bf16={"enabled": True}))
     same_device = device_of(2) == get_accelerator().device_name()
     if same_device and get_accelerator().is_fp16_supported():
@@ -150,6 +166,15 @@ def test_every_family_equals_one_padded_process(
     """So it is for every family of encoders, on either road."""
     trained = two_ranks[f"{model_type}-zero{stage}"]
     assert difference(trained.weights, references[model_type].weights)[0] < tolerance_of(2)
+
+
+@pytest.mark.parametrize("name", ZERO)
+def test_so_it_is_however_zero_communicates(
+    two_ranks: dict[str, Trained], references: dict[str, Reference], name: str
+) -> None:
+    """Buckets, overlap and offload change when gradients travel, not what they are."""
+    trained = two_ranks[name]
+    assert difference(trained.weights, references["bert"].weights)[0] < tolerance_of(2)
 
 
 def tasks(rank: list[list[list[int]]], step: int) -> set[int]:
