@@ -153,6 +153,6 @@ def _options(
 ) -> dict[str, Any]:
     """As commands have them."""
     if isinstance(suite, Suite):
-        name = suite.name if suite.name == suites.DEMO else str(suite.path)
+        name = suites.DEMO if suites.is_demo(suite) else str(suite.path)
         return {"suite": name, "groups": groups, "data": suite.data, **options}
     return {"suite": None if suite is None else str(suite), "groups": groups, **options}

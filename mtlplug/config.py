@@ -316,6 +316,6 @@ def _typed(value: Any, kind: str, what: str) -> Any:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
+    if not value >= least:  # nor is NaN
         option = name.replace("_", "-")
         raise MtlplugError(f"--{option} is {value}; it must be {least} or more")

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -144,7 +145,7 @@ def _load(
         formats = tuple(checked_format(item) for items in hook() for item in items)
         named = brought_by(manager, module)
         hooks = sorted(caller.name for caller in manager.get_hookcallers(module) or ())
-    except Exception as error:  # whatever a plugin raises is the plugin's fault, not ours
+    except (Exception, SystemExit) as error:  # whatever a plugin raises is its fault, not ours
         if manager.get_plugin(name) is not None:
             manager.unregister(name=name)
         reason = " ".join(str(error).split()) or "no message"
@@ -155,7 +156,7 @@ def _load(
     return replace(plugin, formats=codes, hooks=tuple(hooks)), formats, named
 
 
-def _remedy(plugin: Plugin, error: Exception) -> str:
+def _remedy(plugin: Plugin, error: BaseException) -> str:
     """What a user can do about a broken plugin."""
     missing = isinstance(error, ModuleNotFoundError) and error.name
     if plugin.distribution == "?":
@@ -211,4 +212,6 @@ def _describe(plugin: Plugin) -> str:
 
 
 def _no(plugin: Plugin) -> str:
-    return f"no:{plugin.distribution}:{plugin.name}"
+    """What `-p` takes to switch a plugin off; one that came by `-p` has but a name."""
+    where = "" if Path(plugin.distribution).is_file() else f"{plugin.distribution}:"
+    return f"no:{where}{plugin.name}"

@@ -72,7 +72,8 @@ def sources() -> list[tuple[EntryPoint, str]]:
     on = {value for value in values if value in known}
     off = {value.removeprefix(OFF) for value in values if value.startswith(OFF)}
     modules = [value for value in values if not value.startswith(OFF) and value not in known]
-    local = [_local(value, known) for value in modules]
+    installed = {point.value for point in points}
+    local = [point for value in modules if (point := _local(value, known)).value not in installed]
     known |= {point.name for point in local}
     only = _autoload()
     for name in sorted(off | (only or set())):
@@ -138,7 +139,7 @@ def _module_of(path: Path) -> ModuleType:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MtlplugError(

@@ -18,6 +18,7 @@ from mtlplug_qa_detail import (
     AnswerDetail,
     answer_texts,
     f1_of,
+    golds_of,
     is_one_of,
     threshold_of,
 )
@@ -147,7 +148,7 @@ class QuestionAnswering(AnswerDetail):
         words are what blanks separate, so that Chinese and Thai answers count as one word.
         """
         answers = answer_texts(predictions, references, threshold_of(task))
-        golds = {reference["row"]: reference["answers"] or [""] for reference in references}
+        golds = {reference["row"]: golds_of(reference) for reference in references}
         f1 = [max(f1_of(answers[row], gold) for gold in golds[row]) for row in golds]
         exact = [is_one_of(answers[row], golds[row]) for row in golds]
         return {"f1": 100 * float(np.mean(f1)), "exact_match": 100 * float(np.mean(exact))}

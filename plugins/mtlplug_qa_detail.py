@@ -27,7 +27,7 @@ class AnswerDetail(TaskFormat):
         counts = []
         for ours, windows in zip(predictions, references, strict=True):
             answer = self._answer(task, ours, windows)
-            golds = windows[0]["answers"] or [""]
+            golds = golds_of(windows[0])
             exact = is_one_of(answer, golds)
             counts.append([max(f1_of(answer, gold) for gold in golds), exact, 1])
         return np.array(counts, float)
@@ -52,8 +52,8 @@ class AnswerDetail(TaskFormat):
         self, task: Task, predictions: Sequence[Any], references: Sequence[Any]
     ) -> tuple[str, str]:
         """The answers, and the one predicted; only the right answer where it is one."""
-        answer, golds = self._answer(task, predictions, references), references[0]["answers"]
-        if is_one_of(answer, golds or [""]):
+        answer, golds = self._answer(task, predictions, references), golds_of(references[0])
+        if is_one_of(answer, golds):
             return answer, answer
         return " | ".join(dict.fromkeys(golds)) or "no answer", answer or "no answer"
 
@@ -61,6 +61,11 @@ class AnswerDetail(TaskFormat):
         """The answer to one question, from all its windows."""
         row = references[0]["row"]
         return answer_texts(predictions, references, threshold_of(task))[row]
+
+
+def golds_of(reference: Any) -> Sequence[str]:
+    """The answers to a question that hold a word, as in SQuAD 2's script; none is an empty one."""
+    return [answer for answer in reference["answers"] if words_of(answer)] or [""]
 
 
 def threshold_of(task: Task) -> float:

@@ -103,6 +103,7 @@ def test_names_of_transformers(alias: str, name: str) -> None:
             "unknown option 'learning_rat' (did you mean 'learning_rate'",
         ),
         ("--set seed=9223372036854775808", "--seed is 9223372036854775808; it must be below 2^63"),
+        ("--set weight_decay=nan", "--weight-decay is nan; it must be 0 or more"),
         ("--set seed=x", "--set: option 'seed' is 'x'; it should be of type int"),
         ("--set tasks.tag.weight=2", "unknown task 'tag' (did you mean 'tags'?); known: kinds"),
         ("--set tasks.tags.wight=2", "as changed by --set or --config: unknown key 'wight' (did"),

@@ -46,6 +46,7 @@ class ConditionalRandomField(SequenceLabelling):
         return [[task.labels[number] for number in path] for path in paths]
 
     export = TaskFormat.export  # transformers has no stock class
+    present = TaskFormat.present  # a label has no probability of its own
 
 
 class Chain(nn.Module):

@@ -49,9 +49,9 @@ class MultiLabel(TaskFormat):
         return binary_cross_entropy_with_logits(scores, targets_BK, reduction="none").mean(-1)
 
     def decode(self, task, scores, splits):
-        """The names of the labels given."""
+        """The names of the labels given, sorted, as references are."""
         given = (scores > 0).tolist()
-        return [[n for n, yes in zip(task.labels, row, strict=True) if yes] for row in given]
+        return [sorted(n for n, yes in zip(task.labels, row, strict=True) if yes) for row in given]
 
     def metrics(self, task, predictions, references):
         """F1 in percent: micro over all decisions, macro over the labels that occur."""

@@ -28,7 +28,10 @@ class MultipleChoice(TaskFormat):
 
     def prepare(self, task, rows):
         """The names of the answers, sorted, unless the suite has them."""
-        return {} if task.labels else {"labels": sorted({_answer(row) for row in rows} - {""})}
+        if task.labels:
+            return {}
+        names = {_answer(row) for row in rows} - {""}
+        return {"labels": sorted(names, key=int if all(map(str.isdecimal, names)) else None)}
 
     def features(self, task, rows, encode):
         """Read the first token of each choice; the target is the number of the right one."""
@@ -81,6 +84,8 @@ def _usable(task, rows, encode):
         if not all(isinstance(choice, str) for choice in choices):
             raise MtlplugError(f"{row.where}: column 'choices' must be a list of texts")
         names = task.labels[: len(choices)]
+        if len(names) < len(choices):  # the first choices may lack a name as well as the last
+            encode.count("rows with more choices than answers (name all as labels in the suite)")
         if not answer:
             encode.count("rows without answer")
         elif answer in names:

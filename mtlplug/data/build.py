@@ -58,6 +58,7 @@ class Builder:
         max_length: most tokens of a sequence where the task does not say.
         limit: the longest sequence the encoder takes.
         max_rows: most rows of a split; None for all.
+        golds: keep the gold of training rows, too, as evaluation needs it.
         wait: wait for what another process is making; else `filelock.Timeout` is raised.
         tell: is told how far the reading of rows is.
     """
@@ -67,6 +68,7 @@ class Builder:
     max_length: int
     limit: int
     max_rows: int | None = None
+    golds: bool = False
     wait: bool = True
     tell: Tell | None = None
 
@@ -143,11 +145,13 @@ class Builder:
         self, task: Task, task_format: TaskFormat, split: str, total: int | None
     ) -> FeatureStore:
         encode = self.encode(task)
+        extra = {"golds": True} if self.golds and split == TRAIN else {}
         recipe = self._recipe(task, task_format, task.sources[split]) | {
             "split": split,
             "facts": task.facts,
             "tokenizer": _tokenizer_digest(self.tokenizer),
             "max_length": encode.max_length,
+            **extra,
         }
         making = Making(
             folder=self.cache / "features" / f"{task.name}-{split}-{_digest(recipe)}",
@@ -156,7 +160,7 @@ class Builder:
             task_format=task_format,
             encode=encode,
             rows=lambda: self._rows(task, split, total),
-            references=split != TRAIN,
+            references=self.golds or split != TRAIN,
         )
         try:
             with lock(making.folder, wait=False):

@@ -101,11 +101,14 @@ def _records(
     batches: Iterable[Any], features: Mapping[str, Any], place: str, only: Mapping[str, Any]
 ) -> Iterator[Record]:
     """Rows of arrow batches, with names in place of class-label numbers."""
+    import pyarrow
+
     labels = {column: names for column, feature in features.items() if (names := _names(feature))}
     before = 0
     for batch in batches:
         chosen = _chosen(batch, {c: value for c, value in only.items() if c not in labels})
-        for number, row in zip(chosen, batch.take(chosen).to_pylist(), strict=True):
+        rows = batch.take(pyarrow.array(chosen, pyarrow.int64()))  # of an empty list it is no type
+        for number, row in zip(chosen, rows.to_pylist(), strict=True):
             where = f"{place}, row {before + number + 1}"
             for column, names in labels.items():
                 row[column] = _label(row.get(column), names, f"{where}, column '{column}'")

@@ -183,11 +183,14 @@ class Source:
             yield from self._only()
             return
         part = Part.parse(self.part)
+        column: list[Column] = []  # the first record tells
 
         def key(values: Mapping[Any, Any], where: str) -> bytes:
             if part.column is None:
                 return part.key(values, None)
-            return part.key(values, _reach(values, _key(values, part.column, where)))
+            if not column:
+                column.append(_key(values, part.column, where))
+            return part.key(values, _value(values, column[0]))
 
         chosen = part.keys(key(values, where) for values, where in self._only())
         yield from (record for record in self._only() if key(*record) in chosen)
@@ -198,8 +201,9 @@ class Source:
         if not self.only:
             yield from records
             return
+        keys: dict[Any, Column] = {}
         for values, where in records:
-            keys = {column: _key(values, column, where) for column in self.only}
+            keys = keys or {column: _key(values, column, where) for column in self.only}
             if all(_value(values, keys[column]) == value for column, value in self.only.items()):
                 yield values, where
 

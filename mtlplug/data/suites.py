@@ -219,6 +219,11 @@ def _builtin() -> Path:
     return Path(mtlplug.suites.__path__[0])
 
 
+def is_demo(suite: Suite) -> bool:
+    """Whether a suite is the built-in demo, not another one of its name."""
+    return suite.name == DEMO and suite.path == _find(DEMO, {})
+
+
 def _find(name: str, plugins: Mapping[str, Path]) -> Path:
     if name == DEMO:
         from mtlplug.demo.generate import demo_suite_path

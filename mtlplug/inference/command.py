@@ -17,6 +17,7 @@ from mtlplug.inference.inputs import LINES, kind_of, read_rows
 from mtlplug.inference.prediction import Predictor, Presented
 from mtlplug.inference.trained import open_run
 from mtlplug.pages.wording import counted
+from mtlplug.schemes import OUTSIDE
 
 
 def export(
@@ -113,9 +114,11 @@ def _json_line(row: Row, prediction: Presented) -> str:
 
 def _conll_lines(row: Row, prediction: Presented) -> str:
     """A line a word: the input's own lines, where it was CoNLL, with a column more a task."""
-    columns, words = [], []
+    words = row.get("tokens") or []
+    columns = []
     for name, presented in prediction.items():
         if presented is None:  # no word became a token
+            columns.append([OUTSIDE] * len(words))
             continue
         if not isinstance(presented, Mapping) or "labels" not in presented:
             raise MtlplugError(

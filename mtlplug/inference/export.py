@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 from mtlplug.errors import MtlplugError
@@ -78,9 +79,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 def _write_task(run: TrainedRun, task: str, folder: Path, name: str, onnx: bool) -> None:
     stock = run.formats[task].export(run.tasks[task], run.heads[task], run.encoder.model)
+    tokenizer = copy(run.tokenizer)
+    tokenizer.model_max_length = run.encode(task).max_length  # what the head was trained on
     with quiet():
         stock.save_pretrained(folder)
-        run.tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     if onnx:
         from mtlplug.inference.onnx_model import write_onnx
 

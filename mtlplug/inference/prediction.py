@@ -122,8 +122,8 @@ class Predictor:
 
     def _portions(self, rows: Iterable[Row]) -> Iterator[Portion]:
         portion, tokens = Portion([], {}), 0
-        for row in rows:
-            made = {name: self._features(name, row) for name in self.tasks}
+        for number, row in enumerate(rows):
+            made = {name: self._features(name, row, first=number == 0) for name in self.tasks}
             self.rows += 1
             portion.rows.append(made)
             for _, features in made.values():
@@ -138,7 +138,7 @@ class Predictor:
         if portion.rows:
             yield portion
 
-    def _features(self, name: str, row: Row) -> tuple[Row, list[Feature]]:
+    def _features(self, name: str, row: Row, *, first: bool) -> tuple[Row, list[Feature]]:
         """The features of one row: made by itself, so that it is known whose they are."""
         task, task_format = self.tasks[name], self.run.formats[name]
         given = row
@@ -147,7 +147,7 @@ class Predictor:
             encode = self.encodes[name].part(self.rows)
             features = list(task_format.features(task, [row], encode))
             self.encodes[name].counts.update(encode.counts)
-            if self.rows == 0 and not features and not {*task_format.columns[:1]} <= {*row}:
+            if first and not features and not {*task_format.columns[:1]} <= {*row}:
                 raise MtlplugError(
                     f"{row.where}: there is no column '{task_format.columns[0]}' but "
                     f"{', '.join(map(str, given))}; name the one that holds it "

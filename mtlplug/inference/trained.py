@@ -90,10 +90,13 @@ class TrainedRun:
             options: of the formats, for example `n_best=3`.
 
         Raises:
-            MtlplugError: a task or option is unknown, or a row lacks what a format needs.
+            MtlplugError: a task or option is unknown, `rows` is one row, or a row lacks what a
+                format needs.
         """
         from mtlplug.inference.prediction import Predictor, as_rows
 
+        if isinstance(rows, str | Mapping):
+            raise MtlplugError(f"rows is a single one, {rows!r:.60}; give a list of rows")
         names = [task] if isinstance(task, str) else list(task)
         key = repr((names, sorted(options.items())))
         if key not in self.predictors:  # its tokenizers are not made anew at every call

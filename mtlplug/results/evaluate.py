@@ -183,7 +183,7 @@ def evaluate_run(
     """
     run = open_run(folder, [task])
     options = run.run["options"]
-    builder = run.builder(cache or cache_folder())
+    builder = replace(run.builder(cache or cache_folder()), golds=True)
     if not all_rows:
         builder = replace(builder, max_rows=options["max_rows_per_task"])
     found = _with_sources(run.tasks[task], options, suite, data)

@@ -145,12 +145,17 @@ def _suffices(study: Study, group: str, target: str) -> bool | None:
     names = [name for row, name in study.grid if row == target and name not in (group, BASELINE)]
     if (target, group) not in study.grid or not names:
         return None
-    best = max(names, key=lambda name: study.grid[target, name].mean)
-    if study.grid[target, best].mean <= study.grid[target, group].mean:
-        return True
+    own = study.grid[target, group].mean
     scores = study.results.scores
-    told = differs(scores(target, best), scores(target, group))
-    return None if told is None else not told
+    # The highest mean need not be the one that can be told from the group's own.
+    told = [
+        differs(scores(target, name), scores(target, group))
+        for name in names
+        if study.grid[target, name].mean > own
+    ]
+    if True in told:
+        return False
+    return None if None in told else True
 
 
 def _cells(study: Study) -> str:

@@ -145,7 +145,7 @@ def check_resume(specimen: Specimen) -> None:
     update = Engine.update
 
     def killed(engine: Engine, *args: Any, **kwargs: Any) -> Any:
-        if next(updates) == 3:
+        if next(updates) == 2:
             raise _KilledError
         return update(engine, *args, **kwargs)
 
@@ -153,12 +153,13 @@ def check_resume(specimen: Specimen) -> None:
         pretrain({**options, "output": unbroken})
         with mock.patch.object(Engine, "update", killed), contextlib.suppress(_KilledError):
             pretrain({**options, "output": broken})
+            raise AssertionError("the run was to be killed, and was not")
         pretrain({**options, "output": broken})
     ours, theirs = _result(broken), _result(unbroken)
     different = [name for name, value in theirs.items() if not torch.equal(value, ours[name])]
     require(
         not different,
-        f"killed after 2 steps and started again, a run ends with another {different[:1]}",
+        f"killed after its first step and started again, a run ends with another {different[:1]}",
         "keep all that a head remembers in parameters and buffers (register_buffer), and draw "
         "random numbers from torch's own generator: those are saved",
     )

@@ -19,6 +19,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -280,6 +281,9 @@ class Checkpoints:
             self._problem = error
             if self.world.main:
                 shutil.rmtree(unfinished, ignore_errors=True)
+            else:  # rank 0 waits for it
+                with suppress(OSError):
+                    (unfinished / f"rank-{self.world.rank}.failed").touch()
 
     def _commit(self, unfinished: Path, progress: Mapping[str, Any]) -> None:
         """When all ranks have written theirs: manifest, rename, and out with the old ones."""
@@ -287,6 +291,8 @@ class Checkpoints:
         for rank in range(self.world.size):
             done = unfinished / f"rank-{rank}.done"
             while not done.exists():
+                if done.with_suffix(".failed").exists():
+                    raise MtlplugError(f"rank {rank} could not write its part")
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             files |= read_json(done)
             done.unlink()

@@ -199,8 +199,12 @@ class Training:
             self._stop()
 
     def _time_to_save(self) -> bool:
-        passed = time.monotonic() - self.saved
-        return self.world.main and passed > 60 * self.config.save_minutes
+        """Says so once: what ranks agree on comes a step later."""
+        now = time.monotonic()
+        if not self.world.main or now - self.saved <= 60 * self.config.save_minutes:
+            return False
+        self.saved = now
+        return True
 
     def _stop(self) -> None:
         self.checkpoints.wait()

@@ -86,10 +86,8 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     run = describe(workspace, data, deepspeed_config, world)
     if not config.overwrite:
         folder.check(run)
-        if report := world.broadcast(folder.read("report.json") if world.main else None):
-            console.print(f"run in {folder.path} is complete", markup=False, highlight=False)
-            console.print(score_table(report))
-            return dict(report)
+        if report := _report_of(folder, world, console):
+            return report
     console.print(data_table(data))
     mix = prepare_mix(workspace, data, encoder)
     if rows := leave_out_unused(encoder, data, config, deepspeed_config):
@@ -104,6 +102,8 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
     training.only_scores = only_scores
     report = None
     with claimed(folder, run, world, overwrite=config.overwrite), folder.in_need_of_room():
+        if report := _report_of(folder, world, console):  # of who held the folder until now
+            return report
         training.resume()
         if problem := world.broadcast(observers.start(run, training.done)):
             raise MtlplugError(problem)
@@ -114,6 +114,16 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
             return report
         finally:
             observers.end(report)
+
+
+def _report_of(folder: RunFolder, world: World, console: Console) -> dict[str, Any] | None:
+    """The report of a run that is complete, shown."""
+    report = world.broadcast(folder.read("report.json") if world.main else None)
+    if report is None:
+        return None
+    console.print(f"run in {folder.path} is complete", markup=False, highlight=False)
+    console.print(score_table(report))
+    return dict(report)
 
 
 def foretell_memory(

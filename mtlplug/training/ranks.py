@@ -112,7 +112,8 @@ class Ranks:
 
     def _watch(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            self._tell()
+            with suppress(OSError):  # a disk that is full now may have room later
+                self._tell()
             self._end_if_gone()
             if self.limit:
                 self._end_if_hanging()

@@ -20,6 +20,7 @@ import torch
 from deepspeed import DeepSpeedEngine
 from safetensors import safe_open
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 MASTER = "weight"
 """Key of a parameter's value in float32, beside the keys of the optimizer's state."""
@@ -275,6 +276,12 @@ def _restore_shared(engine: DeepSpeedEngine, shared: Mapping[str, Any]) -> None:
         setattr(engine.optimizer.loss_scaler, name, value)
     for group, saved in zip(engine.basic_optimizer.param_groups, shared["groups"], strict=True):
         group.update(saved)
+    schedule = engine.lr_scheduler
+    if isinstance(schedule, LambdaLR):  # ours, over the steps of this run: they may have changed
+        groups = engine.basic_optimizer.param_groups
+        factors = (factor(schedule.last_epoch) for factor in schedule.lr_lambdas)
+        for group, rate, factor in zip(groups, schedule.base_lrs, factors, strict=True):
+            group["lr"] = rate * factor
 
 
 def _is_full(value: Any, owner: Tensor) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
 from file_helpers import fault, rows, write
+from pyarrow import parquet
 
 from mtlplug.data.parts import Part
 from mtlplug.data.sources import Source
@@ -74,6 +77,22 @@ def test_unknown_column(file: Path) -> None:
     """A part by a column that is not there, and rows with such a value, name the columns."""
     assert "has no column 'title'; it has: context, number" in fault(file, part="last 1/5 by title")
     assert "has no column 'title'" in fault(file, only={"title": "x"})
+
+
+def test_rows_without_the_column(tmp_path: Path) -> None:
+    """A column that a later row lacks is None there: no row of the chosen ones, and one part."""
+    path = tmp_path / "odd.jsonl"
+    path.write_text('{"k": "a", "n": 1}\n{"n": 2}\n{"k": "a", "n": 3}\n')
+    assert [row["n"] for row in rows(path, only={"k": "a"})] == [1, 3]
+    parts = [[row["n"] for row in rows(path, part=f"{end} 1/2 by k")] for end in ("first", "last")]
+    assert sorted(itertools.chain(*parts)) == [1, 2, 3]
+
+
+def test_only_in_batches_without_any(tmp_path: Path) -> None:
+    """Rows of arrow files come in batches; one of them may have no row of the chosen ones."""
+    path = tmp_path / "two.parquet"
+    parquet.write_table(pyarrow.table({"lang": ["en"] * 1500 + ["de"] * 1500}), path)
+    assert len(list(rows(path, only={"lang": "de"}))) == 1500
 
 
 def test_only(file: Path) -> None:

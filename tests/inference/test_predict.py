@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from mtlplug.inference.inputs import PIECE, read_rows
+from mtlplug.formats import Row
+from mtlplug.inference.command import _conll_lines
+from mtlplug.inference.inputs import LINES, PIECE, read_rows
 from tests.small_suite import command
 
 
@@ -47,6 +49,8 @@ def test_conll_keeps_its_layout(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "in.conll").write_text("w1\nw30\n")
     result = command("predict", trained, tmp_path / "in.conll", *options[:4])
     assert result.stdout == "w1 B-LOW\nw30 O\n"
+    row = Row({"tokens": ["-"], LINES: ["- NN", ""]}, "line 1")
+    assert _conll_lines(row, {"tags": None}) == "- NN O\n\n"  # no token is left of its word
 
 
 def test_jsonl_squad_and_tables(trained: Path, tmp_path: Path) -> None:

@@ -51,6 +51,17 @@ def test_a_head_gets_what_it_borrows(run: TrainedRun, monkeypatch: pytest.Monkey
     assert torch.equal(lent[0], run.encoder.model.get_input_embeddings().weight.cpu())
 
 
+def test_rows_that_are_none(run: TrainedRun) -> None:
+    """One text or row in place of several, and a missing column, at every call."""
+    for single in ("w1 w2", {"text": "w1 w2"}):
+        with pytest.raises(MtlplugError, match="give a list of rows"):
+            run.predict("kinds", single)
+    for _ in range(2):
+        assert len(list(run.predict("kinds", ["w1 w2"]))) == 1
+        with pytest.raises(MtlplugError, match="column"):
+            list(run.predict("kinds", [{"txt": "w1 w2"}]))
+
+
 def test_predictions_score_what_the_run_reports(
     run: TrainedRun, trained: Path, suite: Path
 ) -> None:

@@ -78,6 +78,28 @@ def test_the_newest_is_found_and_old_ones_go(tmp_path: Path) -> None:
     assert torch.equal(found.shards().read("weight", "a", 3, 4), torch.ones(4))
 
 
+def test_a_rank_that_cannot_write_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 hears of it, and both say so."""
+    write_part = checkpoint._write_part
+
+    def full_on_one(folder: Path, rank: int, part: Part) -> dict[str, Any]:
+        if rank == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_part(folder, rank, part)
+
+    monkeypatch.setattr(checkpoint, "_write_part", full_on_one)
+    zero, one = (Checkpoints(tmp_path, World(rank, 2, torch.device("cpu"))) for rank in (0, 1))
+    zero.save("step-1", part(), progress())
+    one.save("step-1", part(), progress())
+    with pytest.raises(MtlplugError, match="No space left on device"):
+        one.wait()
+    with pytest.raises(MtlplugError, match="rank 1 could not write its part"):
+        zero.wait()
+    assert names(tmp_path) == []
+
+
 def test_scores_make_a_step_newer(tmp_path: Path) -> None:
     """After the last step of an epoch comes its evaluation."""
     checkpoints = write(tmp_path, "step-5", "step-5-scored")
