@@ -39,9 +39,9 @@ _PREFIXED = re.compile(r"([BIEMSLUW])(?:[-_](.+))?")
 def detect(sentences: Iterable[Sequence[str]]) -> str:
     """The scheme of a corpus, from the prefixes that occur and from the tags that open entities.
 
-    Reads the sentences once. Single odd tags do not decide: a corpus is prefixed if at least
-    half of its tags other than `O` are, and it is IOB1 rather than IOB2 if more entities open
-    with `I` than with `B` where no `B` is needed.
+    Reads the sentences once. A corpus is prefixed if at least half of its tags other than `O`
+    are, and it is IOB1 rather than IOB2 if more entities open with `I` than with `B` where no `B`
+    is needed; a single prefix that other schemes lack (`L`, `U`, `M`, `W`, `S`) decides.
 
     >>> detect([["I-PER", "I-PER", "O", "I-LOC", "B-LOC"]])
     'IOB1'

@@ -130,13 +130,19 @@ class Suite:
         return [task for name, task in self.tasks.items() if name in chosen]
 
     def combinations(self, expressions: str) -> list[str]:
-        """Expressions separated by commas, each once; `all` is every combination of the formats.
+        """Expressions separated by commas; `all` is every combination of the formats.
+
+        Of those with the same groups the first alone, without blanks.
 
         The small ones first, in the order of the suite's tasks, so that tables read as its author
         thinks.
         """
         if expressions.strip() != ALL:
-            return list(dict.fromkeys(part.strip() for part in expressions.split(",")))
+            found: dict[frozenset[str], str] = {}
+            for expression in expressions.split(","):
+                parts = [part.strip() for part in expression.split("+")]
+                found.setdefault(frozenset(parts), "+".join(parts))
+            return [*found.values()]
         codes = dict.fromkeys(task.format for task in self.tasks.values())
         present = [code for code in codes if self.groups[code]]
         sizes = range(1, len(present) + 1)

@@ -62,15 +62,23 @@ def about_scores(results: Results, grid: Grid) -> list[str]:
 
 
 def about_incomplete(results: Results, grid: Grid) -> list[str]:
-    """The cells with fewer scores than planned, and how many these have."""
+    """The cells with fewer scores than planned and how many these have, and runs that failed."""
     incomplete = [
         f"{target} with {column} ({len(results.scores(target, column))})"
         for (target, column), summary in grid.items()
         if not summary.complete
     ]
-    if not incomplete:
-        return []
-    return [f"{INCOMPLETE} fewer than {len(results.seeds)} seeds: {listed(incomplete)}"]
+    failed = [
+        f"{each.target} with {each.column} at {each.rate:g}, seed {each.seed}"
+        for each in results.trials
+        if each.state == FAILED and (each.target, each.column) in grid
+    ]
+    notes = []
+    if incomplete:
+        notes.append(f"{INCOMPLETE} fewer than {len(results.seeds)} seeds: {listed(incomplete)}")
+    if failed:  # of a rate that failed nobody knows whether it would have been the best
+        notes.append(f"failed, and left out: {listed(failed)}")
+    return notes
 
 
 def about_targets(results: Results) -> list[str]:

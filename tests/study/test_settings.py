@@ -55,6 +55,12 @@ def test_all_is_every_combination(workspace: Workspace) -> None:
     assert columns == ("baseline", "SL", "QA", "C", "SL+QA", "SL+C", "QA+C", "SL+QA+C")
 
 
+def test_equal_combinations_are_one(workspace: Workspace) -> None:
+    """Blanks and the order of groups make no other column; the first spelling is its name."""
+    columns = settings_of(workspace, {"groups": "SL + C,C+SL,SL+C,QA"}).columns
+    assert columns == ("baseline", "SL+C", "QA")
+
+
 def test_defaults_are_those_of_the_paper() -> None:
     """Rates from 1e-3 to 1e-5, five seeds (Padmakumar et al., 2022, appendix B.2)."""
     assert (RATES[0], RATES[-1], len(SEEDS)) == (1e-3, 1e-5, 5)

@@ -53,6 +53,7 @@ def test_table_1_figures_marks_and_best() -> None:
     assert best["average"] == best["average deviation"] == ["C"]
     assert noted(table, SAME)
     assert noted(table, INCOMPLETE) == f"{INCOMPLETE} fewer than 3 seeds: b with SL (2)"
+    assert noted(table, "failed") == "failed, and left out: b with SL at 0.0001, seed 2"
 
 
 def test_table_1_averages_what_all_columns_have() -> None:
