@@ -266,15 +266,16 @@ def _flat(table: Mapping[str, Any], before: str) -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             found += _flat(value, f"{before}{_key(key)}.")
         else:
-            found.append((before + _key(key), _toml(value)))
+            found.append((before + _key(key), as_toml(value)))
     return found
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """A JSON-like value as TOML writes it."""
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_key(key)} = {_toml(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{_key(key)} = {as_toml(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(as_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)  # texts, numbers, true and false are written alike
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mtlplug.config import as_toml
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.doctor.checks import BAD
 from mtlplug.doctor.gradient import gradient_checks
@@ -134,7 +134,9 @@ def check_resume(specimen: Specimen) -> None:
     suite = specimen.folder / "suite.toml"
     table = {**specimen.table, "format": specimen.format.code}
     table |= dict.fromkeys((TRAIN, "valid"), f"{NAME}.jsonl")
-    suite.write_text(f"[tasks.{NAME}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in table.items()))
+    suite.write_text(
+        f"[tasks.{NAME}]\n" + "".join(f"{k} = {as_toml(v)}\n" for k, v in table.items())
+    )
     options = {
         "groups": NAME, "suite": str(suite), "model": str(specimen.encoder_folder),
         "cache": specimen.folder / "cache", "precision": "fp32", "batch_size": 4,
@@ -170,15 +172,6 @@ def _result(folder: Path) -> dict[str, Tensor]:
     return {
         f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()
     }
-
-
-def _toml(value: Any) -> str:
-    """A JSON-like value as TOML writes it."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 @contextlib.contextmanager
