@@ -9,6 +9,7 @@ from typing import Any
 import pluggy
 
 from mtlplug.errors import MtlplugError, unknown
+from mtlplug.plugin_sources import code_digest
 
 HOOKS = {
     "executor": "mtlplug_executors",
@@ -103,3 +104,8 @@ class Registry:
             owner = self._found[kind].get(name, ("mtlplug", None))[0]
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise MtlplugError(f"{kind} '{text}' of {owner}: {reason}") from error
+
+    def code(self, kind: str, text: str) -> str:
+        """Hash of the code behind `NAME` or `NAME:PARAMETER`; empty where it is ours."""
+        found = self._found[kind].get(text.partition(":")[0])
+        return code_digest([found[1]]) if found else ""

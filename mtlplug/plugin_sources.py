@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mtlplug.errors import MtlplugError, unknown
 
@@ -155,3 +158,19 @@ def file_version(module: ModuleType) -> tuple[str, str]:
         return module.__name__, "?"
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return path, f"sha256 {digest[:16]}"
+
+
+def code_digest(things: Iterable[Any]) -> str:
+    """Hash of the modules in which classes or functions are written.
+
+    Empty where a source is not at hand, as in an interactive session.
+    """
+    code = hashlib.sha256()
+    for thing in things:
+        while isinstance(thing, partial):
+            thing = thing.func
+        try:
+            code.update(inspect.getsource(inspect.getmodule(thing) or thing).encode())
+        except (OSError, TypeError):
+            return ""
+    return code.hexdigest()

@@ -95,15 +95,20 @@ class Pool:
         """
         firsts = np.zeros(len(self.sizes), np.int64)
         for before in range(epoch):
-            firsts += self._counts(before)
+            firsts += self.counts(before)
         return np.concatenate(
             [
                 self._starts[task] + self._passes(task, int(first), count)
-                for task, (first, count) in enumerate(zip(firsts, self._counts(epoch), strict=True))
+                for task, (first, count) in enumerate(zip(firsts, self.counts(epoch), strict=True))
             ]
         )
 
-    def _counts(self, epoch: int) -> list[int]:
+    def counts(self, epoch: int) -> list[int]:
+        """How many features of each task an epoch draws.
+
+        Raises:
+            MtlplugError: the mix draws what cannot be drawn.
+        """
         counts = list(self._draws(epoch))
         if (
             len(counts) != len(self.sizes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from mtlplug.data.store import STORE_VERSION, FeatureStore
 from mtlplug.data.tokens import Encode
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Row, Task, TaskFormat
+from mtlplug.plugin_sources import code_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -184,7 +184,7 @@ class Builder:
             fingerprint = source.fingerprint()
         return {
             "version": STORE_VERSION,
-            "format": [task_format.code, task_format.version, _code_digest(type(task_format))],
+            "format": [task_format.code, task_format.version, _code_of(type(task_format))],
             "options": dict(task.options),
             "labels": list(task.labels),
             "source": fingerprint,
@@ -250,15 +250,9 @@ def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _code_digest(cls: type) -> str:
+def _code_of(cls: type) -> str:
     """Hash of the modules a format and those it inherits from are written in.
 
     So an author's edit builds features anew.
     """
-    code = hashlib.sha256()
-    for each in cls.__mro__[: cls.__mro__.index(TaskFormat)]:
-        try:
-            code.update(inspect.getsource(inspect.getmodule(each) or each).encode())
-        except (OSError, TypeError):  # no source at hand, for example in an interactive session
-            return ""
-    return code.hexdigest()
+    return code_digest(cls.__mro__[: cls.__mro__.index(TaskFormat)])

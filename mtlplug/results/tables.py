@@ -28,10 +28,13 @@ def all_tables(record: Record) -> list[Table]:
 
 
 def task_table(record: Record) -> Table:
-    """What is trained on: rows, the task's share in the mix, what was cut, dropped or repaired."""
+    """What is trained on: rows, the share of an epoch, what was cut, dropped or repaired."""
     sizes = {name: _train(task) for name, task in record.tasks.items()}
-    features = sum(size["features"] for size in sizes.values())
-    tokens = sum(size["tokens"] for size in sizes.values())
+    drawn = {name: _drawn(task) for name, task in record.tasks.items()}
+    tokens = {
+        name: size["tokens"] * drawn[name] / max(1, size["features"])
+        for name, size in sizes.items()
+    }
     rows = tuple(
         (
             Cell(name),
@@ -39,14 +42,14 @@ def task_table(record: Record) -> Table:
             Cell(str(len(task["labels"]) or "-")),
             _count(sizes[name]["rows"]),
             _count(sizes[name]["features"]),
-            _percent(sizes[name]["features"], features),
-            _percent(sizes[name]["tokens"], tokens),
+            _percent(drawn[name], sum(drawn.values())),
+            _percent(tokens[name], sum(tokens.values())),
             figure(task["weight"], digits=2),
             Cell(counted(sizes[name]["counts"]) or "-"),
         )
         for name, task in record.tasks.items()
     )
-    header = ("task", "format", "labels", "rows", "features", "% of pool", "% of tokens", "weight")
+    header = ("task", "format", "labels", "rows", "features", "% of epoch", "% of tokens", "weight")
     return Table("tasks", "tasks and mix", (*header, "cut, dropped, repaired"), rows, words=2)
 
 
@@ -114,8 +117,8 @@ def cost_table(record: Record) -> Table:
 def steps_planned(record: Record) -> int:
     """Optimizer steps of all epochs that the run may have."""
     options: Mapping[str, Any] = record.run["options"]
-    features = sum(int(_train(task)["features"]) for task in record.tasks.values())
-    return math.ceil(features / int(options["batch_size"])) * int(options["max_epochs"])
+    drawn = sum(_drawn(task) for task in record.tasks.values())
+    return math.ceil(drawn / int(options["batch_size"])) * int(options["max_epochs"])
 
 
 def state_of(record: Record) -> str:
@@ -132,6 +135,11 @@ def state_of(record: Record) -> str:
 def _train(task: Mapping[str, Any]) -> Mapping[str, Any]:
     train: Mapping[str, Any] = task["splits"]["train"]
     return train
+
+
+def _drawn(task: Mapping[str, Any]) -> int:
+    """Features that the first epoch draws; runs of before this was noted draw all."""
+    return int(task.get("drawn", _train(task)["features"]))
 
 
 def _count(number: int) -> Cell:

@@ -200,14 +200,12 @@ def cells_table(study: Study, state: State) -> Table:
         ]
         rates = [results.chosen_rate(target, name) for target in study.plan.settings.targets]
         chosen = [rate for rate in rates if rate is not None]
-        planned = len(rates) * (len(results.rates) + len(results.seeds) - 1)
-        left = planned - counts["done"] - counts["failed"] - counts["lost"]
         table.add_row(
             name if len(columns) > 1 else escape(study.plan.workspace.config.model),
             "-" if name == BASELINE else {"ready": "to do"}.get(made[0], made[0]),
             f"{counts['done']}",
             f"{counts['failed'] + counts['lost']}",
-            f"{left}",
+            f"{counts['ready'] + counts['waiting'] + state.to_come[name]}",
             f"{len(chosen)} of {len(rates)}",
         )
     return table
@@ -242,8 +240,11 @@ def show_failures(study: Study, state: State, console: Console) -> int:
             soft_wrap=True,
         )
     if state.lost:
-        waiting = f"waiting for an encoder that failed: {plural(len(state.lost), 'cell')}"
-        console.print(waiting, highlight=False)
+        console.print(
+            f"waiting for an encoder that failed: {plural(len(state.lost), 'cell')}, and what "
+            "would repeat the best of them",
+            highlight=False,
+        )
     if state.failed:
         console.print("run again with --retry to try them again", highlight=False)
     return 1 if state.failed else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import count
 
 from mtlplug.errors import unknown
 from mtlplug.pages.table import Cell, Table, figure
@@ -12,7 +11,7 @@ from mtlplug.study.aggregates import averages, grid_of
 from mtlplug.study.notes import about_averages
 from mtlplug.study.printed import key_of, load_printed
 from mtlplug.study.results import BASELINE, Column, Results
-from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, holm, smallest_p
+from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, holm, targets_needed
 
 
 def costs(results: Results) -> Table:
@@ -123,17 +122,13 @@ def _pairs(results: Results, pairs: Sequence[tuple[str, str]] | None) -> Sequenc
 
 def _about_few(found: Sequence[Comparison], tests: int) -> list[str]:
     """Says so where too few targets differ for any of the tests to succeed."""
-    if not any(_too_few(each, tests) for each in found):
+    if all(each.can_tell(tests) for each in found):
         return []
-    needed = next(n for n in count(1) if smallest_p(n) * tests < SIGNIFICANT)
     can = "1 test can" if tests == 1 else f"{tests} tests can all"
     return [
-        f"too few targets: {can} go below {SIGNIFICANT} only where {needed} or more targets differ"
+        f"too few targets: {can} go below {SIGNIFICANT} only where {targets_needed(tests)} or more "
+        "targets differ"
     ]
-
-
-def _too_few(found: Comparison, tests: int) -> bool:
-    return found.least * tests >= SIGNIFICANT
 
 
 def _compared(
@@ -153,7 +148,7 @@ def _compared(
     so = "not distinguishable"
     if p is not None and p < SIGNIFICANT:
         so = "differ"
-    elif _too_few(found, len(corrected)):
+    elif not found.can_tell(len(corrected)):
         so = "too few targets"
     counts = (found.targets, found.better, found.worse)
     targets, better, worse = (figure(number, digits=0) for number in counts)

@@ -51,7 +51,7 @@ def rest_of(study: Study, state: State) -> Rest:
     cells = [*state.ready, *state.waiting]
     # Seeds to come are like the runs of the sweep.
     sweep = list(study.plan.sweep_cells())
-    share = state.to_come / len(sweep) if sweep else 0.0
+    share = state.to_come.total() / len(sweep) if sweep else 0.0
     least = _cost(cells, study, least=True) + share * _cost(sweep, study, least=True)
     most = _cost(cells, study, least=False) + share * _cost(sweep, study, least=False)
     return Rest(least * per_cost, most * per_cost, len(known))

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from mtlplug.pages.wording import duration, listing, plural, signed
 from mtlplug.study.aggregates import Grid, averages, grid_of, groups_of, shared_targets
 from mtlplug.study.results import BASELINE, Column, Results
-from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, differs, holm
-
-FEW = "fewer than six targets differ, too few for a signed-rank test"
+from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, differs, holm, targets_needed
 
 
 class Study:
@@ -88,12 +86,25 @@ def _best(study: Study) -> str:
 
 def _verdict(gain: Comparison, p: float | None, tests: int) -> str:
     """Whether a comparison over targets can be told from chance."""
-    if not gain.can_tell or p is None:
-        return f"Whether that is more than chance cannot be told: {FEW}."
-    how = f"signed-rank test, p = {p:.2g}"
-    how += f" after correction for {tests} comparisons" if tests > 1 else ""
-    can = "can" if p < SIGNIFICANT else "cannot"
-    return f"That difference {can} be told from chance ({how})."
+    if p is not None and p < SIGNIFICANT:
+        return f"That difference can be told from chance ({_how(p, tests)})."
+    if p is None or not gain.can_tell(tests):
+        return f"Whether that is more than chance cannot be told: {_few(tests)}."
+    return f"That difference cannot be told from chance ({_how(p, tests)})."
+
+
+def _how(p: float, tests: int) -> str:
+    corrected = f" after correction for {tests} comparisons" if tests > 1 else ""
+    return f"signed-rank test, p = {p:.2g}{corrected}"
+
+
+def _few(tests: int) -> str:
+    """Why a test could not have succeeded."""
+    corrected = f" corrected for {tests} comparisons" if tests > 1 else ""
+    return (
+        f"fewer than {targets_needed(tests)} targets differ, too few for a signed-rank test"
+        + corrected
+    )
 
 
 def _cheapest(study: Study) -> str:
@@ -108,17 +119,18 @@ def _cheapest(study: Study) -> str:
     cheaper = [name for name in against if timed[name] < timed[best]]
     if not cheaper:
         return f"{best} is also the cheapest to pre-finetune: {duration(timed[best])}."
-    unclear = [name for name in cheaper if not against[name].can_tell]
-    if unclear:
-        return f"Whether a cheaper encoder would do as well as {best} cannot be told: {FEW}."
-    within = [name for name in cheaper if (against[name].p or 0.0) >= SIGNIFICANT]
+    ps = holm({name: 1.0 if (p := against[name].p) is None else p for name in cheaper})
+    within = [name for name in cheaper if ps[name] >= SIGNIFICANT]
     if not within:
         return f"Every encoder cheaper than {best} can be told to be worse."
+    if not all(against[name].can_tell(len(cheaper)) for name in within):
+        few = _few(len(cheaper))
+        return f"Whether a cheaper encoder would do as well as {best} cannot be told: {few}."
     least = min(within, key=lambda name: timed[name])
     return (
         f"The cheapest encoder that cannot be told from it is {least}: {duration(timed[least])} of "
         f"pre-finetuning against {duration(timed[best])}, {signed(-against[least].difference)} "
-        f"points (p = {against[least].p:.2g}); that is not proof that they are equal."
+        f"points ({_how(ps[least], len(cheaper))}); that is not proof that they are equal."
     )
 
 

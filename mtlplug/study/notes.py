@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtlplug.pages.table import INCOMPLETE, PARTIAL, SAME
 from mtlplug.study.aggregates import Grid, shared_targets
@@ -14,18 +14,45 @@ LISTED = 6
 
 def about_averages(grid: Grid, targets: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
     """What is left out of averages because some figures are missing."""
-    shared = shared_targets(grid, targets, columns)
-    missing = [each for each in targets if each not in shared]
-    empty = [each for each in columns if not any((target, each) in grid for target in targets)]
-    notes = []
-    if missing:
-        notes.append(
-            f"averages are over the {len(shared)} of {len(targets)} targets that all columns "
-            f"with scores have; left out: {listed(missing)}"
-        )
-    if empty:
-        notes.append(f"no score yet, so without average: {listed(empty)}")
-    return tuple(notes)
+    return (*_left_out(grid, targets, columns, "targets"), *_empty(grid, targets, columns))
+
+
+def about_group_averages(
+    grid: Grid, by_group: Grid, groups: Mapping[str, Sequence[str]], columns: Sequence[str]
+) -> tuple[str, ...]:
+    """What is left out of the averages of each group, and of the average of groups.
+
+    Args:
+        grid: by target and column.
+        by_group: averages by group and column.
+        groups: their targets.
+        columns: of the table.
+    """
+    notes = [
+        f"{group}: {note}"
+        for group, targets in groups.items()
+        for note in _left_out(grid, targets, columns, "targets")
+    ]
+    last = [f"last row: {note}" for note in _left_out(by_group, [*groups], columns, "groups")]
+    return (*notes, *last, *_empty(by_group, [*groups], columns))
+
+
+def _left_out(grid: Grid, rows: Sequence[str], columns: Sequence[str], what: str) -> list[str]:
+    """Which rows are in no average."""
+    shared = shared_targets(grid, rows, columns)
+    missing = [each for each in rows if each not in shared]
+    if not missing:
+        return []
+    return [
+        f"averages are over the {len(shared)} of {len(rows)} {what} that all columns "
+        f"with scores have; left out: {listed(missing)}"
+    ]
+
+
+def _empty(grid: Grid, rows: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Which columns have no average."""
+    empty = [each for each in columns if not any((row, each) in grid for row in rows)]
+    return [f"no score yet, so without average: {listed(empty)}"] if empty else []
 
 
 def listed(names: Sequence[str]) -> str:

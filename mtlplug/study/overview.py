@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,8 @@ class State:
         ready: could start now, in the order in which they should.
         waiting: need a cell that has not ended.
         lost: need a cell that failed.
-        to_come: seeds whose rate the sweep has not chosen yet: how many.
+        to_come: by column how many repeats there will be whose rate no sweep has chosen yet; none
+            where the encoder failed.
     """
 
     done: list[Cell] = field(default_factory=list)
@@ -27,13 +29,13 @@ class State:
     ready: list[Cell] = field(default_factory=list)
     waiting: list[Cell] = field(default_factory=list)
     lost: list[Cell] = field(default_factory=list)
-    to_come: int = 0
+    to_come: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
-        """All cells, those to come too."""
+        """All cells, the repeats to come too."""
         cells = (self.done, self.failed, self.ready, self.waiting, self.lost)
-        return sum(map(len, cells)) + self.to_come
+        return sum(map(len, cells)) + self.to_come.total()
 
 
 class Overview:
@@ -73,8 +75,7 @@ class Overview:
     def look(self) -> State:
         """Where all cells are."""
         cells = self.cells()
-        repeats = len(self.plan.settings.seeds) - 1
-        state = State(to_come=len(self._open_sweeps()) * repeats)
+        state = State()
         for cell in cells:
             ended = self.result(cell.name)
             encoder = self.result(cell.encoder) if cell.encoder else {"state": DONE}
@@ -86,6 +87,11 @@ class Overview:
                 state.ready.append(cell)
             else:
                 state.lost.append(cell)
+        repeats = len(self.plan.settings.seeds) - 1
+        lost = {cell.column for cell in state.lost}
+        for column, _ in self._open_sweeps():
+            if column not in lost:
+                state.to_come[column] += repeats
         return state
 
     def trial(self, cell: Cell) -> Trial:

@@ -138,7 +138,7 @@ class Plan:
             "mtlplug": mtlplug.__version__,
             "encoder": {"cell": encoder} if encoder else self._digest,
             "threads": self.threads,
-            **deciding(config, data, resolve_deepspeed(config, 1)),
+            **deciding(config, data, resolve_deepspeed(config, 1), self.workspace.plugins.registry),
         }
         return Cell(
             name=hash_of(decides),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -128,10 +129,12 @@ class Comparison:
     p: float | None
     least: float
 
-    @property
-    def can_tell(self) -> bool:
-        """Whether the test could have gone below 0.05: not with fewer than six targets."""
-        return self.least < SIGNIFICANT
+    def can_tell(self, tests: int = 1) -> bool:
+        """Whether so many such tests, corrected for their number, could all go below 0.05.
+
+        Not with fewer than `targets_needed(tests)` targets that differ.
+        """
+        return self.least * tests < SIGNIFICANT
 
 
 def compare(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Comparison:
@@ -168,6 +171,15 @@ def smallest_p(targets: int) -> float:
     (0.0625, 0.03125)
     """
     return min(1.0, 2.0 ** (1 - targets))
+
+
+def targets_needed(tests: int = 1) -> int:
+    """So many targets must differ for so many tests, corrected, to go below 0.05 all of them.
+
+    >>> targets_needed(), targets_needed(2), targets_needed(7)
+    (6, 7, 9)
+    """
+    return next(n for n in count(1) if smallest_p(n) * tests < SIGNIFICANT)
 
 
 def _differences(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:

@@ -14,7 +14,13 @@ from mtlplug.study.aggregates import (
     groups_of,
     shared_targets,
 )
-from mtlplug.study.notes import about_averages, about_incomplete, about_scores, about_targets
+from mtlplug.study.notes import (
+    about_averages,
+    about_group_averages,
+    about_incomplete,
+    about_scores,
+    about_targets,
+)
 from mtlplug.study.results import FAILED, Results, Target
 from mtlplug.study.statistics import bootstrap_mean
 
@@ -65,7 +71,7 @@ def table_1(results: Results) -> Table:
 def table_2(results: Results) -> Table:
     """Averages over the targets of each group, as Table 2 of Padmakumar et al. (2022)."""
     grid = grid_of(results)
-    targets, columns = _names(results)
+    _, columns = _names(results)
     groups = groups_of(results)
     by_group = {
         (group, column): summary
@@ -86,7 +92,7 @@ def table_2(results: Results) -> Table:
         notes=(
             "± average of the targets' deviations over seeds",
             *about_incomplete(results, grid),
-            *about_averages(grid, targets, columns),
+            *about_group_averages(grid, by_group, groups, columns),
         ),
         rules=(len(groups),),
     )

@@ -83,13 +83,13 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
     data = build_data(workspace, tasks, console, encoder.max_length)
-    run = describe(workspace, data, deepspeed_config, world)
+    mix = prepare_mix(workspace, data, encoder)
+    run = describe(workspace, data, mix[0], deepspeed_config, world)
     if not config.overwrite:
         folder.check(run)
         if report := _report_of(folder, world, console):
             return report
     console.print(data_table(data))
-    mix = prepare_mix(workspace, data, encoder)
     if rows := leave_out_unused(encoder, data, config, deepspeed_config):
         console.print(vocabulary_line(rows), highlight=False)
     if not config.ignore_memory:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mtlplug
+from mtlplug.batching.mixing import Pool
 from mtlplug.config import RunConfig
 from mtlplug.data.build import TaskData
 from mtlplug.model.loading import model_digest
 from mtlplug.model.vocabulary import used_rows
+from mtlplug.plugin_registry import Registry
 from mtlplug.plugin_sources import given
 from mtlplug.training.engine import Engine
 from mtlplug.training.loop import Progress
@@ -49,12 +51,14 @@ _version = functools.cache(importlib.metadata.version)
 def describe(
     workspace: Workspace,
     data: Sequence[TaskData],
+    pool: Pool,
     deepspeed_config: Mapping[str, Any],
     world: World,
 ) -> dict[str, Any]:
     """What `run.json` holds; `decides` is what may not change when a run is resumed."""
     options = workspace.config.as_dict()
-    decides = deciding(workspace.config, data, deepspeed_config)
+    registry = workspace.plugins.registry
+    decides = deciding(workspace.config, data, deepspeed_config, registry)
     decides["encoder"] = model_digest(workspace.config.model)
     packages = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "numpy")
     return {
@@ -73,18 +77,27 @@ def describe(
         "tasks": {
             each.task.name: {
                 **describe_task(each),
+                "drawn": drawn,
                 "info": dict(workspace.suite.info.get(each.task.name, {})),
             }
-            for each in data
+            for each, drawn in zip(data, pool.counts(0), strict=True)
         },
     }
 
 
 def deciding(
-    config: RunConfig, data: Sequence[TaskData], deepspeed_config: Mapping[str, Any]
+    config: RunConfig,
+    data: Sequence[TaskData],
+    deepspeed_config: Mapping[str, Any],
+    registry: Registry,
 ) -> dict[str, Any]:
     """What decides a run's result beside the encoder it starts from, as JSON-like values."""
+    code = {
+        "mix code": registry.code("mix", config.mix),
+        "weighting code": registry.code("loss weighting", config.weighting),
+    }
     return {
+        **{key: value for key, value in code.items() if value},
         **{key: value for key, value in config.as_dict().items() if key not in FREE_TO_CHANGE},
         "deepspeed": {
             key: value for key, value in deepspeed_config.items() if key not in OF_THE_RANKS

@@ -10,10 +10,10 @@ import pytest
 
 from mtlplug.errors import MtlplugError
 from mtlplug.results.records import read_record
-from mtlplug.results.tables import HEADLINE, MOST_EPOCHS, epoch_table, steps_planned
+from mtlplug.results.tables import HEADLINE, MOST_EPOCHS, epoch_table, steps_planned, task_table
 from mtlplug.study.ledger import Ledger
 from tests.small_suite import command
-from tests.training.runs import read
+from tests.training.runs import read, run
 
 
 def test_a_finished_run(runs: tuple[Path, Path]) -> None:
@@ -36,6 +36,18 @@ def test_an_unfinished_run(unfinished: Path) -> None:
     assert result.exit_code == 0
     assert "not complete" in result.stdout
     assert f"of at most {steps_planned(read_record(unfinished)):,}" in result.stdout
+
+
+def test_shares_and_steps_are_of_what_the_mix_draws(suite: Path, tmp_path: Path) -> None:
+    """A mix that shortens an epoch shortens the run, and gives the tasks other shares."""
+    result = run(suite, tmp_path / "run", "--mix", "capped:3", "--max-epochs", "2")
+    assert result.exit_code == 0, result.output
+    record = read_record(tmp_path / "run")
+    assert [task["drawn"] for task in record.tasks.values()] == [3, 3, 3]
+    assert steps_planned(record) == record.steps[-1].number
+    table = task_table(record)
+    shares = [row[table.header.index("% of epoch")].number for row in table.rows]
+    assert shares == pytest.approx([100 / 3] * 3)
 
 
 def test_a_run_that_has_just_begun(unfinished: Path) -> None:

@@ -74,7 +74,7 @@ def test_every_cell_runs_once_and_encoders_come_first(tmp_path: Path) -> None:
     """2 encoders, 3 columns x 2 targets x (2 rates + 2 more seeds); none before its encoder."""
     overview, ledger = prepared(tmp_path)
     before = overview.look()
-    assert (before.total, before.to_come) == (26, 12)
+    assert (before.total, before.to_come.total()) == (26, 12)
     executor = FakeExecutor(ledger)
     state = run(overview, executor)
     names = [cell.name for cell in executor.started]
@@ -163,6 +163,8 @@ def test_what_needs_a_failed_encoder_is_lost_and_the_rest_runs(tmp_path: Path) -
     executor = FakeExecutor(ledger, outcome=outcome)
     state = run(overview, executor)
     assert len(state.lost) == 4
+    assert state.to_come.total() == 0
+    assert state.total == 1 + 1 + 4 + 2 * 8
     assert not [cell for cell in executor.started if cell.column == "SL" and cell.kind == FINETUNE]
     assert len(state.done) == 1 + 2 * 8
 

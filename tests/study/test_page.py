@@ -259,7 +259,12 @@ def test_findings_of_a_whole_study() -> None:
 def test_findings_are_honest_where_data_are_thin() -> None:
     """Few targets, one seed, no gain, no baseline and nothing at all: each is said."""
     few = " ".join(findings(Study(example(targets=TARGETS[:4]))))
-    assert "cannot be told: fewer than six targets differ" in few
+    assert "cannot be told: fewer than 9 targets differ" in few
+    assert "corrected for 7 comparisons" in few
+    # Six of six would do for one test, and cannot for seven.
+    six = findings(Study(example(targets=TARGETS[:6])))
+    assert "cannot be told: fewer than 9 targets differ" in six[0]
+    assert "can be told from chance" in findings(Study(example(("SL+QA+C",), TARGETS[:6])))[0]
     one = " ".join(findings(Study(example(seeds=(1,)))))
     assert "With one seed a cell, chance is not known" in one
     assert "distinguishably above" not in one

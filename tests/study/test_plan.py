@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from rich.console import Console
 
 from mtlplug.errors import MtlplugError
+from mtlplug.plugin_manager import Plugins
+from mtlplug.plugin_registry import Registry
 from mtlplug.study.opening import Study, open_study
 from mtlplug.study.plan import Plan
 from mtlplug.study.results import BASELINE
@@ -49,6 +53,10 @@ def test_names_are_the_same_in_another_folder(study: Study, tmp_path: Path) -> N
     assert names(elsewhere.plan) == names(study.plan)
 
 
+OPTIONS = ("mix", "weighting")
+
+KINDS = {"mix": "mix", "loss weighting": "weighting"}
+
 CHANGES: dict[str, Callable[[Plan], Plan]] = {
     "precision": lambda plan: replace(plan, options={**plan.options, "precision": "bf16"}),
     "threads": lambda plan: replace(plan, threads=2),
@@ -71,6 +79,32 @@ def test_other_pre_finetuning_renames_what_follows_from_it(
     settings = replace(study.plan.settings, pretrain=option)
     kept = set(names(replace(study.plan, settings=settings))) & set(names(study.plan))
     assert kept == {cell.name for cell in study.plan.sweep_cells() if cell.column == BASELINE}
+
+
+def test_the_code_of_a_plugin_decides(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an author edits in a mix or a weighting is another mix or weighting."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def named(version: str) -> set[str]:
+        (tmp_path / f"brought_{version}.py").write_text(
+            f"# {version}\n"
+            "def mix(parameter):\n    return lambda sizes, epoch: list(sizes.values())\n"
+            "def weighting(parameter):\n    return lambda tasks: None\n"
+        )
+        module = importlib.import_module(f"brought_{version}")
+        registry = Registry()
+        brought = {kind: {"own": partial(getattr(module, name))} for kind, name in KINDS.items()}
+        registry.add("plugin 'x' of one 1.5", brought, "")
+        workspace = replace(study.plan.workspace, plugins=Plugins(registry=registry))
+        return {
+            replace(study.plan, workspace=workspace, settings=settings).pretrain_cells()[0].name
+            for settings in (replace(study.plan.settings, pretrain={k: "own"}) for k in OPTIONS)
+        }
+
+    assert not named("first") & named("second")
+    assert named("first") == named("first")
 
 
 def test_a_mix_decides_what_a_cell_costs(study: Study) -> None:

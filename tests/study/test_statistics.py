@@ -174,11 +174,12 @@ def test_comparison_turns_and_shifts(pairs: list[tuple[float, float]], shift: in
 
 def test_few_targets_cannot_tell() -> None:
     """Five targets cannot reach 0.05 however large the difference; six can, unless one is equal."""
-    assert not compare([9.0, 8, 7, 6, 5], [0.0, 1, 2, 3, 4]).can_tell
+    assert not compare([9.0, 8, 7, 6, 5], [0.0, 1, 2, 3, 4]).can_tell()
     six = compare([9.0, 8, 7, 6, 5, 4], [0.0] * 6)
-    assert six.can_tell
+    assert six.can_tell()
+    assert not six.can_tell(2)
     assert six.p == pytest.approx(0.03125) == smallest_p(6)
-    assert not compare([9.0, 8, 7, 6, 5, 0], [0.0] * 6).can_tell
+    assert not compare([9.0, 8, 7, 6, 5, 0], [0.0] * 6).can_tell()
 
 
 def test_holm_corrects_for_the_number_of_tests() -> None:

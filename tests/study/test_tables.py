@@ -122,6 +122,24 @@ def test_table_2_averages_groups() -> None:
     assert texts(without)["average of groups"][BASELINE] == "25.50 ± 1.00"
 
 
+def test_table_2_says_by_group_what_is_left_out() -> None:
+    """A target that one column lacks is missing in its group alone; a group, in the last row."""
+    groups = {"a": "X", "b": "X", "c": "Y"}
+    whole = {(target, name): [1.0, 2.0] for target in groups for name in (BASELINE, "SL", "C")}
+    assert not [note for note in table_2(results_of(whole, groups)).notes if "left out" in note]
+    lacking = {key: scores for key, scores in whole.items() if key != ("b", "SL")}
+    notes = table_2(results_of(lacking, groups)).notes
+    assert [note for note in notes if "left out" in note] == [
+        "X: averages are over the 1 of 2 targets that all columns with scores have; left out: b"
+    ]
+    fewer = {key: scores for key, scores in whole.items() if key != ("c", "SL")}
+    notes = table_2(results_of(fewer, groups)).notes
+    assert [note for note in notes if "left out" in note] == [
+        "last row: averages are over the 1 of 2 groups that all columns with scores have; "
+        "left out: Y"
+    ]
+
+
 def test_rules_part_groups_and_averages() -> None:
     """A line is drawn where another group of targets begins, and above the averages."""
     results = results_of(SCORES, {"a": "X", "b": "X", "c": "Y"})
