@@ -7,10 +7,12 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import rich.table
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.text import Text
 
 from mtlplug.pages.table import NOTHING, Cell, Table
@@ -37,8 +39,62 @@ FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Begins what LaTeX makes smaller where it would not fit: eight columns and more do not."""
 
 
-def to_rich(table: Table) -> rich.table.Table:
-    """For the terminal."""
+def print_table(console: Console, table: Table) -> None:
+    """On the terminal; what is too wide for it in parts, each with the columns of words."""
+    parts = [*_parts(table, console.width)]
+    for number, columns in enumerate(parts, 1):
+        title = f"{table.title} ({number} of {len(parts)})" if len(parts) > 1 else table.title
+        part = dataclasses.replace(
+            table,
+            title=title,
+            header=tuple(table.header[column] for column in columns),
+            rows=tuple(tuple(row[column] for column in columns) for row in table.rows),
+            notes=table.notes if number == len(parts) else (),
+        )
+        console.print(to_rich(part, console.width))
+
+
+def _parts(table: Table, width: int) -> Iterator[list[int]]:
+    """Numbers of columns that fit side by side, those of words first in every part."""
+    needed, _ = _widths(table)
+    words = list(range(table.words))
+    part = words.copy()
+    for column in range(table.words, len(table.header)):
+        if len(part) > len(words) and _whole([needed[each] for each in (*part, column)]) > width:
+            yield part
+            part = words.copy()
+        part.append(column)
+    yield part
+
+
+def _widths(table: Table) -> tuple[list[int], list[int]]:
+    """Characters of each column: below which it breaks a figure or a word, and for one line."""
+    needed, enough = [], []
+    for column, name in enumerate(table.header):
+        cells = [row[column] for row in table.rows]
+        lines = [name, *(cell.text + cell.mark for cell in cells)]
+        figures = [cell.text + cell.mark for cell in cells if cell.number is not None]
+        words = [word for line in lines if line not in figures for word in line.split()]
+        needed.append(max(map(cell_len, [*figures, *words]), default=0))
+        enough.append(max(map(cell_len, lines)))
+    return needed, enough
+
+
+def _whole(widths: Sequence[int]) -> int:
+    """Characters of a table with blanks and lines."""
+    return 1 + sum(width + 3 for width in widths)
+
+
+def to_rich(table: Table, width: int) -> rich.table.Table:
+    """For a terminal of so many characters."""
+    needed, enough = _widths(table)
+    room = width - _whole(needed)
+    # Rich would break figures, too: it shares what is missing among all columns.
+    share = min(1.0, room / max(1, sum(enough) - sum(needed)))
+    widths = [
+        least + int(share * (most - least)) if room >= 0 else None
+        for least, most in zip(needed, enough, strict=True)
+    ]
     found = rich.table.Table(
         title=Text(table.title),
         title_justify="left",
@@ -47,7 +103,8 @@ def to_rich(table: Table) -> rich.table.Table:
         show_header=any(table.header),
     )
     for number, name in enumerate(table.header):
-        found.add_column(Text(name), justify="left" if number < table.words else "right")
+        justify: JustifyMethod = "left" if number < table.words else "right"
+        found.add_column(Text(name), justify=justify, width=widths[number])
     for number, row in enumerate(table.rows):
         if number in table.rules:
             found.add_section()

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from mtlplug.listing import new_console
 from mtlplug.pages.table import Cell, Table, figure
-from mtlplug.pages.typesetting import to_rich
+from mtlplug.pages.typesetting import print_table
 from mtlplug.pages.wording import plural
 from mtlplug.results.compare import CONFIDENCE, Difference
 from mtlplug.results.evaluate import Evaluation
@@ -51,15 +51,15 @@ def print_evaluation(
 ) -> None:
     """Print tables: metrics, the format's details, lengths, repairs, comparison, errors."""
     console = new_console()
-    console.print(to_rich(_metrics(evaluation)))
+    print_table(console, _metrics(evaluation))
     for each in evaluation.details:
-        console.print(to_rich(_detail(each)))
-    console.print(to_rich(_parts(evaluation, "tokens", "by length", evaluation.by_length())))
+        print_table(console, _detail(each))
+    print_table(console, _parts(evaluation, "tokens", "by length", evaluation.by_length()))
     if repaired := evaluation.by_repair():
         title = "by what was cut, dropped or repaired"
-        console.print(to_rich(_parts(evaluation, "rows with", title, repaired)))
+        print_table(console, _parts(evaluation, "rows with", title, repaired))
     if other is not None:
-        console.print(to_rich(_differences(evaluation, other, differences)))
+        print_table(console, _differences(evaluation, other, differences))
     _print_errors(console, evaluation, errors)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
-from mtlplug.pages.typesetting import to_rich
+from mtlplug.pages.typesetting import print_table
 from mtlplug.results.records import Record, read_record
 from mtlplug.results.tables import all_tables, state_of
 
@@ -48,4 +48,4 @@ def _print(console: Console, record: Record) -> None:
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in all_tables(record):
-        console.print(to_rich(table))
+        print_table(console, table)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtlplug.pages.typesetting import RENDERERS, to_rich
+from mtlplug.pages.typesetting import RENDERERS, print_table
 from mtlplug.study.costs import costs
 from mtlplug.study.ledger import write_json
 from mtlplug.study.page import all_tables, page
@@ -33,7 +33,7 @@ def write_report(results: Results, folder: Path, console: Console) -> None:
     _write(folder / PAGE, page(results))
     for table in (table_1(results), table_2(results), costs(results)):
         if table.rows:
-            console.print(to_rich(table))
+            print_table(console, table)
     console.print(f"page: {folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
 
 

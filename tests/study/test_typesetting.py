@@ -11,6 +11,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from mtlplug.pages.table import INCOMPLETE, SAME, Cell, Table, figure
@@ -19,11 +20,11 @@ from mtlplug.pages.typesetting import (
     RENDERERS,
     from_json,
     latex,
+    print_table,
     to_csv,
     to_json,
     to_latex,
     to_markdown,
-    to_rich,
 )
 
 TABLE = Table(
@@ -173,7 +174,7 @@ def test_markdown_rows_keep_their_width(table: Table) -> None:
 def test_rich_shows_words_as_they_are() -> None:
     """Brackets are no markup, marks and notes are shown."""
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(to_rich(TABLE))
+    print_table(console, TABLE)
     shown = console.export_text()
     assert "scores of 100 % [all]" in shown
     assert f"64.00{SAME}" in shown
@@ -181,6 +182,42 @@ def test_rich_shows_words_as_they_are() -> None:
     assert "the same as <baseline>" in shown
     lines = [line for line in shown.split("\n") if line.startswith(("│", "├"))]
     assert [line[0] for line in lines] == ["│", "│", "├", "│"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(TABLES, st.integers(20, 100))
+def test_the_terminal_breaks_no_figure(table: Table, width: int) -> None:
+    """What does not fit goes into parts, in which every figure is whole."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_table(console, table)
+    lines = console.export_text().split("\n")
+    assert all(cell_len(line) <= width for line in lines)
+    widest = max(cell_len(text) for text in texts(table))
+    if table.words * (widest + 3) + widest + 4 > width:
+        return  # not even one column beside those of words
+    for row in table.rows:
+        for cell in row:
+            text = cell.text + cell.mark
+            if cell.number is not None and text.split() == [text]:
+                assert any(text in line for line in lines)
+
+
+def texts(table: Table) -> list[str]:
+    """Everything in the cells of a table."""
+    return [*table.header, *(cell.text + cell.mark for row in table.rows for cell in row)]
+
+
+@pytest.mark.parametrize(("width", "parts"), [(100, 1), (60, 1), (42, 2), (38, 2)])
+def test_wide_tables_come_in_parts(width: int, parts: int) -> None:
+    """Each with the columns of words and a number in its title; the notes below the last one."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_table(console, TABLE)
+    shown = console.export_text()
+    assert shown.count("mit_movie") == shown.count("│ target") + shown.count("┃ target") == parts
+    assert shown.count("50 % & more") == 1
+    assert "63.24 ± 0.33" in shown
+    if parts > 1:
+        assert shown.index("(1 of 2)") < shown.index("SL") < shown.index("(2 of 2)")
 
 
 @settings(max_examples=40, deadline=None)
