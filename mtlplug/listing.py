@@ -13,20 +13,26 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from mtlplug.data.build import Builder, TaskData
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Feature, Task, TaskFormat
+from mtlplug.pages.table import Table, row_of
+from mtlplug.pages.typesetting import print_table
 from mtlplug.pages.wording import counted
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.workspace import open_workspace
+
+TASK_COLUMNS = (
+    "task", "format", "role", "labels", "train\nrows", "valid\nrows", "features", "median\ntokens",
+    "99 %", "other\nsplits", "found, cut, dropped, repaired",
+)  # fmt: skip
 
 
 def notes(facts: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     """What a format found in the training rows, and what was done to rows, for a table cell."""
     found = [f"{key}: {value}" for key, value in facts.items() if key != "labels"]
-    return escape(", ".join([*found, counted(counts)] if counts else found) or "-")
+    return ", ".join([*found, counted(counts)] if counts else found) or "-"
 
 
 def new_console(*, quiet: bool = False) -> Console:
@@ -44,20 +50,15 @@ def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:
     workspace = open_workspace(options)
     suite, builder = workspace.suite, workspace.builder()
     tasks = suite.select(groups) if groups else list(suite.tasks.values())
-    table = Table(title=escape(f"suite {suite.name}: {suite.title}"), title_justify="left")
-    for column in ("task", "format", "role"):
-        table.add_column(column, no_wrap=True)
-    for column in ("labels", "train\nrows", "valid\nrows", "features", "median\ntokens", "99 %"):
-        table.add_column(column, justify="right")
-    table.add_column("other\nsplits")
-    table.add_column("found, cut, dropped, repaired")
+    rows = []
     console = new_console()
     with console.status("reading tasks") as status:
         for task in tasks:
             status.update(f"reading {task.name}")
             task_format = workspace.plugins.formats[task.format]
-            table.add_row(*_row(builder.build(task, task_format, list(task.sources))))
-    console.print(table)
+            rows.append(row_of(*_row(builder.build(task, task_format, list(task.sources)))))
+    title = f"suite {suite.name}: {suite.title}"
+    print_table(console, Table("tasks", title, TASK_COLUMNS, tuple(rows), words=3, remarks=2))
     for name, members in suite.groups.items():
         console.print(f"group {name}: {', '.join(members)}", highlight=False)
 
@@ -155,13 +156,12 @@ def list_plugins(*, as_json: bool = False) -> None:
         plugins = [dataclasses.asdict(each) | {"status": each.status} for each in found.plugins]
         click.echo(json.dumps(plugins, ensure_ascii=False, indent=1))
         return
-    table = Table(title="plugins", title_justify="left")
-    for column in ("plugin", "distribution", "version", "formats", "hooks", "status"):
-        table.add_column(column)
+    rows = []
     for plugin in found.plugins:
         formats = [f"{code} ({found.formats[code].title})" for code in plugin.formats]
         hooks = [hook.removeprefix("mtlplug_") for hook in plugin.hooks]
         values = (plugin.name, plugin.distribution, plugin.version)
         lists = (", ".join(each) or "-" for each in (formats, hooks))
-        table.add_row(*map(escape, (*values, *lists, plugin.status)))
-    new_console().print(table)
+        rows.append(row_of(*values, *lists, plugin.status))
+    header = ("plugin", "distribution", "version", "formats", "hooks", "status")
+    print_table(new_console(), Table("plugins", "plugins", header, tuple(rows), remarks=5))

@@ -29,6 +29,7 @@ from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.vocabulary import leave_out_unused
+from mtlplug.pages.typesetting import print_table
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.launch import start
 from mtlplug.training.memory import give_back_memory
@@ -199,8 +200,8 @@ def paper_of(workspace: Workspace) -> dict[str, Any]:
 def _show(
     report: Mapping[str, Any], costs: Sequence[Cost], settings: Settings, console: Console
 ) -> None:
-    console.print(cost_table(costs, report["paper"]))
+    print_table(console, cost_table(costs, report["paper"]))
     if settings.compare:
-        console.print(padded_table(costs))
+        print_table(console, padded_table(costs))
     if settings.ranks:
-        console.print(prediction_table(costs, settings.link))
+        print_table(console, prediction_table(costs, settings.link))

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from mtlplug.bench.cost import Cost
 from mtlplug.bench.estimate import Estimate
 from mtlplug.bench.lengths import PADDED
 from mtlplug.bench.simulate import Link
 from mtlplug.errors import MtlplugError
+from mtlplug.pages.table import Table, row_of
 
 PACKED = "packed: mtlplug"
 
@@ -22,22 +21,13 @@ COLOURS = ("#0072b2", "#e69f00", "#cc79a7", "#999999")
 
 def cost_table(costs: Sequence[Cost], paper: Mapping[str, Any]) -> Table:
     """What an epoch costs, one line for each combination."""
-    table = Table(title="an epoch of pre-finetuning", title_justify="left")
-    table.add_column("groups")
-    names = [
-        "tasks",
-        "features",
-        "tokens",
-        "epoch",
-        "tokens/s",
-        "padding\navoided",
-        "of GEMM\nspeed",
-    ]
-    names += ["update\nshare", "peak\nmemory"]
-    priced = any(cost.price is not None for cost in costs)
-    ratios = paper_ratios(costs, paper)
-    for name in names + ["price"] * priced + ["cost of 1", "in paper"] * bool(ratios):
-        table.add_column(name, justify="right")
+    header = ["groups", "tasks", "features", "tokens", "epoch", "tokens/s"]
+    header += ["padding\navoided", "of GEMM\nspeed", "update\nshare", "peak\nmemory"]
+    if any(cost.price is not None for cost in costs):
+        header.append("price")
+    if ratios := paper_ratios(costs, paper):
+        header += [f"x {paper['reference']}\nhere", f"x {paper['reference']}\nin paper"]
+    rows = []
     for cost in costs:
         row = [
             cost.groups,
@@ -54,11 +44,8 @@ def cost_table(costs: Sequence[Cost], paper: Mapping[str, Any]) -> Table:
         row += [f"{cost.price:,.2f}"] if cost.price is not None else []
         if ratios:
             row += [f"{number:.2f}" if number else "-" for number in ratios[cost.groups]]
-        table.add_row(*row)
-    if ratios:
-        table.columns[-2].header = f"x {paper['reference']}\nhere"
-        table.columns[-1].header = f"x {paper['reference']}\nin paper"
-    return table
+        rows.append(row_of(*row))
+    return Table("costs", "an epoch of pre-finetuning", tuple(header), tuple(rows))
 
 
 def paper_ratios(
@@ -88,13 +75,11 @@ def _terms(groups: str) -> frozenset[str]:
 
 def padded_table(costs: Sequence[Cost]) -> Table:
     """The same features laid out in other ways: how many times as long an epoch takes."""
-    table = Table(title="the same work, padded: times as long as packed", title_justify="left")
-    table.add_column("groups")
-    for title in PADDED.values():
-        table.add_column(title.replace(", ", ",\n"), justify="right")
-    for cost in costs:
-        table.add_row(cost.groups, *(times(cost.ratios[way]) for way in PADDED))
-    return table
+    header = ("groups", *(title.replace(", ", ",\n") for title in PADDED.values()))
+    rows = tuple(
+        row_of(cost.groups, *(times(cost.ratios[way]) for way in PADDED)) for cost in costs
+    )
+    return Table("padded", "the same work, padded: times as long as packed", header, rows)
 
 
 def prediction_table(costs: Sequence[Cost], link: Link) -> Table:
@@ -103,26 +88,24 @@ def prediction_table(costs: Sequence[Cost], link: Link) -> Table:
         f"predicted from the steps timed here, {link.bandwidth / 1e9:g} GB/s and "
         f"{link.latency * 1e6:g} µs between ranks"
     )
-    table = Table(title=title, title_justify="left")
-    table.add_column("groups")
-    for name in ("ranks", "epoch", "speed-up", "passes", "update", "traffic"):
-        table.add_column(name, justify="right")
-    table.add_column("slowest rank\nover mean", justify="right")
-    table.add_column("idle\nranks", justify="right")
-    for cost in costs:
-        for each in cost.predictions:
-            table.add_row(
-                cost.groups,
-                f"{each.ranks}",
-                clock(each.epoch_seconds),
-                f"{each.speedup:.1f}",
-                f"{each.compute:.0%}",
-                f"{each.update:.0%}",
-                f"{each.communication:.0%}",
-                f"{each.balance:.3f}",
-                f"{each.idle:.0f}",
-            )
-    return table
+    header = ("groups", "ranks", "epoch", "speed-up", "passes", "update", "traffic")
+    rows = tuple(
+        row_of(
+            cost.groups,
+            f"{each.ranks}",
+            clock(each.epoch_seconds),
+            f"{each.speedup:.1f}",
+            f"{each.compute:.0%}",
+            f"{each.update:.0%}",
+            f"{each.communication:.0%}",
+            f"{each.balance:.3f}",
+            f"{each.idle:.0f}",
+        )
+        for cost in costs
+        for each in cost.predictions
+    )
+    found = (*header, "slowest rank\nover mean", "idle\nranks")
+    return Table("predictions", title, found, rows)
 
 
 def times(ratio: Estimate) -> str:

@@ -55,7 +55,8 @@ class Table:
         header: of the columns; nothing but empty texts where none needs a name.
         rows: each as wide as the header.
         notes: sentences below it; those on a mark start with the mark.
-        words: so many columns from the left hold words, the others figures.
+        words: so many columns from the left hold words, which every part of a wide table has.
+        remarks: so many columns from the right hold words; those between hold figures.
         rules: numbers of the rows that a line is drawn above.
 
     Raises:
@@ -68,6 +69,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     words: int = 1
+    remarks: int = 0
     rules: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,6 +77,15 @@ class Table:
         for row in self.rows:
             if len(row) != width:
                 raise ValueError(f"a row of {self.name} is {len(row)} wide, not {width}")
+
+    def of_figures(self, column: int) -> bool:
+        """Whether a column holds figures."""
+        return self.words <= column < len(self.header) - self.remarks
+
+
+def row_of(*texts: str, best: bool = False) -> tuple[Cell, ...]:
+    """A row of cells that are texts, figures too."""
+    return tuple(Cell(text, best=best) for text in texts)
 
 
 def figure(

@@ -50,6 +50,7 @@ def print_table(console: Console, table: Table) -> None:
             header=tuple(table.header[column] for column in columns),
             rows=tuple(tuple(row[column] for column in columns) for row in table.rows),
             notes=table.notes if number == len(parts) else (),
+            remarks=sum(column >= len(table.header) - table.remarks for column in columns),
         )
         console.print(to_rich(part, console.width))
 
@@ -72,8 +73,12 @@ def _widths(table: Table) -> tuple[list[int], list[int]]:
     needed, enough = [], []
     for column, name in enumerate(table.header):
         cells = [row[column] for row in table.rows]
-        lines = [name, *(cell.text + cell.mark for cell in cells)]
-        figures = [cell.text + cell.mark for cell in cells if cell.number is not None]
+        lines = [*name.split("\n"), *(cell.text + cell.mark for cell in cells)]
+        figures = [
+            cell.text + cell.mark
+            for cell in cells
+            if cell.number is not None or table.of_figures(column)
+        ]
         words = [word for line in lines if line not in figures for word in line.split()]
         needed.append(max(map(cell_len, [*figures, *words]), default=0))
         enough.append(max(map(cell_len, lines)))
@@ -103,7 +108,7 @@ def to_rich(table: Table, width: int) -> rich.table.Table:
         show_header=any(table.header),
     )
     for number, name in enumerate(table.header):
-        justify: JustifyMethod = "left" if number < table.words else "right"
+        justify: JustifyMethod = "right" if table.of_figures(number) else "left"
         found.add_column(Text(name), justify=justify, width=widths[number])
     for number, row in enumerate(table.rows):
         if number in table.rules:
@@ -116,7 +121,7 @@ def to_markdown(table: Table) -> str:
     """A table of GitHub's Markdown under its title, the notes as a list."""
     lines = [f"**{_markdown(table.title)}**", ""]
     lines.append(_markdown_row([_markdown(name) for name in table.header]))
-    sides = ["---" if number < table.words else "---:" for number in range(len(table.header))]
+    sides = ["---:" if table.of_figures(n) else "---" for n in range(len(table.header))]
     lines.append(_markdown_row(sides))
     for row in table.rows:
         texts = [_markdown(cell.text + cell.mark) for cell in row]
@@ -137,7 +142,7 @@ def _markdown(text: str) -> str:
 
 def to_latex(table: Table) -> str:
     """A floating table; its document needs the packages booktabs and graphicx, and UTF-8."""
-    sides = "l" * table.words + "r" * (len(table.header) - table.words)
+    sides = "".join("r" if table.of_figures(n) else "l" for n in range(len(table.header)))
     lines = [
         r"\begin{table}",
         r"\centering",

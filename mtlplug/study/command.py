@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.listing import new_console
+from mtlplug.pages.table import Table, row_of
+from mtlplug.pages.typesetting import print_table
 from mtlplug.pages.wording import plural
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.study.collect import collect
@@ -38,7 +38,7 @@ def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     if study.ledger.study() is None:  # else what is there stays as it was begun
         study.ledger.write_study(study.as_dict())
     state = study.overview.look()
-    console.print(cells_table(study, state))
+    print_table(console, cells_table(study, state))
     show_rest(console, rest_of(study, state), given)
 
 
@@ -107,7 +107,7 @@ def show_status(folder: Path) -> None:
     console = new_console()
     study = reopen(folder, console)
     state = study.overview.look()
-    console.print(cells_table(study, state))
+    print_table(console, cells_table(study, state))
     running = [cell for cell in [*state.ready, *state.waiting] if study.ledger.busy(cell.name)]
     for cell in running:
         console.print(f"running: {study.plan.title(cell)}", markup=False, highlight=False)
@@ -175,10 +175,7 @@ class Teller:
 
 def cells_table(study: Study, state: State) -> Table:
     """Cells by column: how many are done, failed, left."""
-    table = Table(title=f"study {escape(study.plan.workspace.suite.name)}", title_justify="left")
-    table.add_column("encoder")
-    for column in ("pre-finetuning", "finetuning done", "failed", "left", "best rates"):
-        table.add_column(column, justify="right")
+    rows = []
     sets = {
         "done": state.done,
         "failed": state.failed,
@@ -200,15 +197,18 @@ def cells_table(study: Study, state: State) -> Table:
         ]
         rates = [results.chosen_rate(target, name) for target in study.plan.settings.targets]
         chosen = [rate for rate in rates if rate is not None]
-        table.add_row(
-            name if len(columns) > 1 else escape(study.plan.workspace.config.model),
-            "-" if name == BASELINE else {"ready": "to do"}.get(made[0], made[0]),
-            f"{counts['done']}",
-            f"{counts['failed'] + counts['lost']}",
-            f"{counts['ready'] + counts['waiting'] + state.to_come[name]}",
-            f"{len(chosen)} of {len(rates)}",
+        rows.append(
+            row_of(
+                name if len(columns) > 1 else study.plan.workspace.config.model,
+                "-" if name == BASELINE else {"ready": "to do"}.get(made[0], made[0]),
+                f"{counts['done']}",
+                f"{counts['failed'] + counts['lost']}",
+                f"{counts['ready'] + counts['waiting'] + state.to_come[name]}",
+                f"{len(chosen)} of {len(rates)}",
+            )
         )
-    return table
+    header = ("encoder", "pre-finetuning", "finetuning done", "failed", "left", "best rates")
+    return Table("cells", f"study {study.plan.workspace.suite.name}", header, tuple(rows))
 
 
 def show_rest(console: Console, rest: Rest, given: Mapping[str, Any]) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from mtlplug.errors import MtlplugError
 from mtlplug.listing import new_console
+from mtlplug.pages.table import Table, row_of
+from mtlplug.pages.typesetting import print_table
 from mtlplug.pages.wording import plural
 from mtlplug.study.collect import collect
 from mtlplug.study.command import run_missing, show_failures
@@ -48,7 +47,7 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
     study, state = run_missing(options, {**given, "groups": BASELINE}, folder, console)
     results = collect(study)
     write_json(folder / RESULTS, results.as_dict())
-    console.print(finetune_table(results, task))
+    print_table(console, finetune_table(results, task))
     chosen = results.chosen_rate(task, BASELINE)
     scored = [
         (trial.score, -(trial.loss or 0.0), trial.command)
@@ -68,26 +67,23 @@ def finetune(options: Mapping[str, Any], given: Mapping[str, Any], encoder: Path
 def finetune_table(results: Results, task: str) -> Table:
     """Every run, then mean and deviation over the seeds at the best rate."""
     (target,) = (each for each in results.targets if each.name == task)
-    table = Table(
-        title=f"{escape(task)}: {target.metric} on {target.valid} validation rows",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for column in ("learning rate", "seed", target.metric, "loss", "epochs"):
-        table.add_column(column, justify="right")
     chosen = results.chosen_rate(task, BASELINE)
-    for trial in results.of(task, BASELINE):
-        scored = trial.score is not None
-        table.add_row(
+    rows = tuple(
+        row_of(
             f"{trial.rate:g}",
             f"{trial.seed}",
-            f"{trial.score:.1f}" if scored else trial.state,
+            f"{trial.score:.1f}" if trial.score is not None else trial.state,
             "-" if trial.loss is None else f"{trial.loss:.4f}",
             f"{trial.epochs or '-'}",
-            style="bold" if trial.rate == chosen else None,
+            best=trial.rate == chosen,
         )
+        for trial in results.of(task, BASELINE)
+    )
+    notes = []
     if scores := results.scores(task, BASELINE):
         mean, deviation = mean_and_deviation(scores)
         spread = "" if deviation is None else f" ± {deviation:.1f}"
-        table.caption = f"rate {chosen:g}, {plural(len(scores), 'seed')}: {mean:.1f}{spread}"
-    return table
+        notes = [f"rate {chosen:g}, {plural(len(scores), 'seed')}: {mean:.1f}{spread}"]
+    title = f"{task}: {target.metric} on {target.valid} validation rows"
+    header = ("learning rate", "seed", target.metric, "loss", "epochs")
+    return Table("finetuning", title, header, rows, tuple(notes), words=0)

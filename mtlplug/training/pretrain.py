@@ -25,6 +25,7 @@ from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.model.vocabulary import leave_out_unused, trimmed_as, used_rows
 from mtlplug.model.weighting import Make
+from mtlplug.pages.typesetting import print_table
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine, load_weights
@@ -89,7 +90,7 @@ def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[s
         folder.check(run)
         if report := _report_of(folder, world, console):
             return report
-    console.print(data_table(data))
+    print_table(console, data_table(data))
     if rows := leave_out_unused(encoder, data, config, deepspeed_config):
         console.print(vocabulary_line(rows), highlight=False)
     if not config.ignore_memory:
@@ -122,7 +123,7 @@ def _report_of(folder: RunFolder, world: World, console: Console) -> dict[str, A
     if report is None:
         return None
     console.print(f"run in {folder.path} is complete", markup=False, highlight=False)
-    console.print(score_table(report))
+    print_table(console, score_table(report))
     return dict(report)
 
 
@@ -277,7 +278,7 @@ def finish(
             save_result(model, workspace, folder)
         folder.write("report.json", report)
         folder.remove_leftovers()
-        console.print(score_table(report))
+        print_table(console, score_table(report))
         if not training.only_scores:
             saved = f"encoder saved in {folder.encoder}"
             console.print(saved, markup=False, highlight=False, soft_wrap=True)

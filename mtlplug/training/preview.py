@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from mtlplug.batching.mixing import Members, Pool
 from mtlplug.batching.packing import Packer
@@ -20,6 +18,8 @@ from mtlplug.listing import new_console, show_rows
 from mtlplug.model.activations import seconds_of_pass
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.vocabulary import leave_out_unused
+from mtlplug.pages.table import Table, row_of
+from mtlplug.pages.typesetting import print_table
 from mtlplug.pages.wording import duration, plural
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import precision_of
@@ -60,12 +60,12 @@ def preview(options: Mapping[str, Any], rows: int = 1) -> dict[str, Any]:
     world = start()
     console = new_console(quiet=not world.main)
     deepspeed_config = resolve_deepspeed(config, world.size)
-    console.print(options_table(workspace))
+    print_table(console, options_table(workspace))
     data = build_data(workspace, tasks, console)
     encoder = Encoder.from_pretrained(
         config.model, gradient_checkpointing=config.gradient_checkpointing
     )
-    console.print(data_table(data))
+    print_table(console, data_table(data))
     for task, each in zip(tasks, data, strict=True):
         show_rows(console, workspace.builder(), task, each.format, TRAIN, rows)
     pool, packer = prepare_mix(workspace, data, encoder)
@@ -88,15 +88,13 @@ def preview(options: Mapping[str, Any], rows: int = 1) -> dict[str, Any]:
 
 def options_table(workspace: Workspace) -> Table:
     """Every option with its value and where it comes from, those that somebody gave first."""
-    table = Table(title="options", title_justify="left")
-    for column in ("option", "value", "from"):
-        table.add_column(column)
     values = workspace.config.as_dict()
-    for name in sorted(values, key=lambda name: name not in workspace.origins):
-        value = values[name]
-        shown = "-" if value in (None, "", (), {}) else str(value)
-        table.add_row(name, escape(shown), escape(workspace.origins.get(name, DEFAULT)))
-    return table
+    shown = {k: "-" if v in (None, "", (), {}) else str(v) for k, v in values.items()}
+    rows = [
+        row_of(name, shown[name], workspace.origins.get(name, DEFAULT))
+        for name in sorted(values, key=lambda name: name not in workspace.origins)
+    ]
+    return Table("options", "options", ("option", "value", "from"), tuple(rows), words=3)
 
 
 def epoch_seconds(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,12 +17,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from mtlplug.data.build import TaskData
 from mtlplug.listing import notes
 from mtlplug.model.vocabulary import UsedRows
+from mtlplug.pages.table import Table, figure, row_of
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often a line is printed where there is no terminal."""
@@ -165,25 +164,24 @@ class Display:
 
 def data_table(data: Sequence[TaskData]) -> Table:
     """What is trained on: rows, features, tokens, and what was cut, dropped or repaired."""
-    table = Table(title="tasks", title_justify="left")
-    for column in ("task", "format", "labels"):
-        table.add_column(column)
-    for column in ("rows", "features", "tokens", "valid rows"):
-        table.add_column(column, justify="right")
-    table.add_column("found, cut, dropped, repaired")
+    rows = []
     for each in data:
         train = each.stores["train"].meta
-        table.add_row(
-            each.task.name,
-            each.task.format,
-            str(len(each.task.labels) or "-"),
-            f"{train['rows']:,}",
-            f"{train['features']:,}",
-            f"{train['tokens']:,}",
-            f"{each.stores['valid'].meta['rows']:,}",
-            notes(each.task.facts, train["counts"]),
+        rows.append(
+            row_of(
+                each.task.name,
+                each.task.format,
+                str(len(each.task.labels) or "-"),
+                f"{train['rows']:,}",
+                f"{train['features']:,}",
+                f"{train['tokens']:,}",
+                f"{each.stores['valid'].meta['rows']:,}",
+                notes(each.task.facts, train["counts"]),
+            )
         )
-    return table
+    header = ("task", "format", "labels", "rows", "features", "tokens", "valid rows")
+    found = (*header, "found, cut, dropped, repaired")
+    return Table("tasks", "tasks", found, tuple(rows), words=3, remarks=1)
 
 
 def vocabulary_line(rows: UsedRows) -> str:
@@ -194,19 +192,16 @@ def vocabulary_line(rows: UsedRows) -> str:
 
 def score_table(report: Mapping[str, Any]) -> Table:
     """The scores of the best epoch beside those of the first, by task."""
-    table = Table(title=f"validation scores, epoch {report['best_epoch']}", title_justify="left")
-    for column in ("task", "format", "metric"):
-        table.add_column(column)
-    for column in ("untrained", "first epoch", "best epoch", "loss"):
-        table.add_column(column, justify="right")
-    for name, result in report["tasks"].items():
-        table.add_row(
-            escape(name),
-            result["format"],
-            result["metric"],
-            f"{result['untrained']:.1f}",
-            f"{result['first']:.1f}",
-            f"[bold]{result['score']:.1f}[/bold]",
-            f"{result['loss']:.4f}",
+    rows = tuple(
+        (
+            *row_of(name, result["format"], result["metric"]),
+            figure(result["untrained"], digits=1),
+            figure(result["first"], digits=1),
+            figure(result["score"], digits=1, best=True),
+            figure(result["loss"], digits=4),
         )
-    return table
+        for name, result in report["tasks"].items()
+    )
+    header = ("task", "format", "metric", "untrained", "first epoch", "best epoch", "loss")
+    title = f"validation scores, epoch {report['best_epoch']}"
+    return Table("scores", title, header, rows, words=3)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtlplug.pages.table import INCOMPLETE, SAME, Cell, Table, figure
+from mtlplug.pages.table import INCOMPLETE, SAME, Cell, Table, figure, row_of
 from mtlplug.pages.typesetting import (
     IN_LATEX,
     RENDERERS,
@@ -218,6 +218,20 @@ def test_wide_tables_come_in_parts(width: int, parts: int) -> None:
     assert "63.24 ± 0.33" in shown
     if parts > 1:
         assert shown.index("(1 of 2)") < shown.index("SL") < shown.index("(2 of 2)")
+
+
+def test_remarks_are_left_aligned_and_may_be_broken() -> None:
+    """Figures stay to the right in every part, also where the remarks are in another one."""
+    header = ("task", "rows", "tokens", "found")
+    remark = "scheme: IOB2, 14 labels repaired"
+    table = Table("any", "any", header, (row_of("tags", "1,200", "9", remark),), remarks=1)
+    for width in (40, 26):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_table(console, table)
+        shown = console.export_text()
+        assert "│ 1,200 │      9 │" in shown
+        assert "│ scheme:" in shown
+        assert remark not in shown
 
 
 @settings(max_examples=40, deadline=None)
