@@ -12,11 +12,11 @@ import click
 from mtlplug import __version__
 from mtlplug.completion import complete_groups, complete_tasks
 from mtlplug.data.commands import data
+from mtlplug.option_values import pairs
 from mtlplug.options import (
     CONTEXT,
     PATH,
     named,
-    pairs,
     plugin_option,
     shown_errors,
     step_options,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import platform
 import sys
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -17,8 +15,9 @@ from typing import IO, Any, TypeVar
 import click
 
 from mtlplug.completion import complete_suites
-from mtlplug.config import ALIASES, deep_merge
+from mtlplug.config import ALIASES
 from mtlplug.errors import MtlplugError, StoppedError
+from mtlplug.option_values import Numbers, pairs, tables
 from mtlplug.plugin_sources import give
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -92,31 +91,6 @@ def named(name: str, **settings: Any) -> Callable[[Command], Command]:
     """An option of a run under our name and those of transformers' example scripts."""
     others = [alias for alias, ours in ALIASES.items() if ours == name.replace("-", "_")]
     return click.option(*(f"--{each.replace('_', '-')}" for each in (name, *others)), **settings)
-
-
-def tables(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
-    """Options given as A.B=C, each as a line of TOML, in one table."""
-    found: dict[str, Any] = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        try:
-            table = _toml_line(key, text) or _toml_line(key, json.dumps(text))  # a plain word
-        except RecursionError:
-            table = None
-        if table is None or not equals:
-            raise click.BadParameter(
-                f"'{value}' is not of the form KEY=VALUE, such as learning_rate=3e-5 or "
-                "tasks.NAME.options.stride=64"
-            )
-        found = deep_merge(found, table)
-    return found
-
-
-def _toml_line(key: str, text: str) -> dict[str, Any] | None:
-    try:
-        return tomllib.loads(f"{key.replace('-', '_') if '.' not in key else key} = {text}")
-    except tomllib.TOMLDecodeError:
-        return None
 
 
 def suite_options(command: Command) -> Command:
@@ -205,38 +179,6 @@ def steps_of_trainer(command: Command) -> Command:
         ),
         click.option("--gradient-accumulation-steps", type=click.IntRange(1), help="See there."),
     )
-
-
-class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Numbers separated by commas."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type[int] | type[float]) -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """A list of numbers."""
-        if isinstance(value, list):
-            return value
-        try:
-            return [self.kind(part) for part in value.split(",")]
-        except ValueError:
-            self.fail(f"'{value}' is no list of numbers separated by commas, such as 1e-3,1e-4")
-
-
-def pairs(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
-    """Options given as KEY=VALUE, each value as TOML has it."""
-    found: dict[str, Any] = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"'{value}' is not of the form KEY=VALUE")
-        try:
-            found[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = text  # a plain word
-    return found
 
 
 def study_options(command: Command) -> Command:

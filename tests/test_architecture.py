@@ -34,7 +34,8 @@ CONTRACT = {
 ROOMS = (
     {"mtlplug", "mtlplug.errors"},
     CONTRACT,
-    {"mtlplug.plugin_registry", "mtlplug.plugin_sources"},
+    {"mtlplug.plugin_sources"},
+    {"mtlplug.plugin_registry"},
     {
         "mtlplug.plugin_manager",
         "mtlplug.config",
@@ -44,7 +45,7 @@ ROOMS = (
         "mtlplug.suites",
         "mtlplug.pages",
     },
-    {"mtlplug.completion"},
+    {"mtlplug.completion", "mtlplug.option_values", "mtlplug.repeating"},
     {"mtlplug.options"},
     {"mtlplug.data"},
     {"mtlplug.batching"},

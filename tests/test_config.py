@@ -11,7 +11,7 @@ import pytest
 from mtlplug.cli import run as run_command
 from mtlplug.config import ALIASES, Layer, RunConfig, merge, resolve
 from mtlplug.errors import MtlplugError
-from mtlplug.options import tables
+from mtlplug.option_values import tables
 from mtlplug.workspace import Workspace, open_workspace
 from tests import small_suite
 from tests.small_suite import command

@@ -10,12 +10,13 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from mtlplug.config import RunConfig, command_of
+from mtlplug.config import RunConfig
 from mtlplug.data.suites import Suite, load_suite
 from mtlplug.errors import MtlplugError
 from mtlplug.inference.trained import TrainedRun
 from mtlplug.pages.wording import plural
 from mtlplug.plugin_manager import load_plugins
+from mtlplug.repeating import command_of
 from mtlplug.training.record import FREE_TO_CHANGE
 
 TEMPLATE = Path(__file__).with_name("card.md")

@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mtlplug.config import command_of
 from mtlplug.pages.charts import Line, Words, bar, lines
 from mtlplug.pages.webpage import render_page
 from mtlplug.pages.wording import facts
+from mtlplug.repeating import command_of
 from mtlplug.results.records import Record
 from mtlplug.results.tables import HEADLINE, LOSS, all_tables, state_of, steps_planned
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import mtlplug
-from mtlplug.config import words_of
 from mtlplug.errors import MtlplugError
 from mtlplug.plugin_sources import given
+from mtlplug.repeating import words_of
 from mtlplug.study.ledger import Ledger
 from mtlplug.study.plan import Cell, as_options
 from mtlplug.study.results import DONE, FAILED

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from mtlplug.config import command_of
 from mtlplug.plugin_sources import given
 from mtlplug.processor import processor
+from mtlplug.repeating import command_of
 from mtlplug.study.opening import Study
 from mtlplug.study.plan import Cell
 from mtlplug.study.results import BASELINE, DONE, FAILED, MISSING, Column, Results, Trial

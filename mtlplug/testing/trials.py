@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mtlplug.config import as_toml
 from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.doctor.checks import BAD
 from mtlplug.doctor.gradient import gradient_checks
@@ -25,6 +24,7 @@ from mtlplug.formats import TaskFormat
 from mtlplug.model.loading import read_config
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.plugin_sources import give
+from mtlplug.repeating import as_toml
 from mtlplug.testing.failures import ContractError, require
 from mtlplug.testing.specimen import NAME, Outcome, Specimen, outcome, packed
 from mtlplug.training.engine import Engine

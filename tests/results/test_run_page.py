@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from mtlplug.cli import run as run_command
-from mtlplug.config import command_of
-from mtlplug.options import tables
+from mtlplug.option_values import tables
 from mtlplug.pages.charts import DIGIT
+from mtlplug.repeating import command_of
 from mtlplug.results.page import MOST_POINTS, page
 from mtlplug.results.records import Step, read_record
 from tests.small_suite import command
