@@ -78,6 +78,19 @@ def test_the_ids_of_a_store_come_in_pieces(tmp_path: Path, monkeypatch: pytest.M
     assert np.array_equal(whole[: len(first)], first)
 
 
+def test_a_format_that_learns_no_label_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head without outputs would end in an error of torch's; labels of the suite are enough."""
+    task, task_format = a_task("C")
+    monkeypatch.setattr(type(task_format), "prepare", lambda *_: {"labels": []})
+    with pytest.raises(MtlplugError, match="made up: task 't' has no training row with a label"):
+        builder(tmp_path).build(task, task_format, ["train"])
+    named = dataclasses.replace(task, labels=("odd", "even"))
+    monkeypatch.setattr(type(task_format), "prepare", lambda *_: {})
+    assert builder(tmp_path).prepared(named, task_format).labels == ("odd", "even")
+
+
 @pytest.mark.parametrize("reads", [[-1], [99]])
 def test_reads_outside_the_tokens_are_refused(tmp_path: Path, reads: list[int]) -> None:
     """A format's mistake is found when features are made, not on the device."""

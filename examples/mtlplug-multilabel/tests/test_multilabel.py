@@ -3,7 +3,9 @@
 import pytest
 from mtlplug_multilabel import MultiLabel
 
+from mtlplug.errors import MtlplugError
 from mtlplug.testing import FormatContract
+from mtlplug.testing.specimen import Specimen
 
 
 class TestMultiLabel(FormatContract):
@@ -17,6 +19,14 @@ class TestMultiLabel(FormatContract):
         {"text": "Snow is expected.", "labels": "weather"},
         {"text": "The band of the rowing club plays.", "labels": "sport, music"},
     ]
+
+    def test_rows_without_any_label_are_refused(self) -> None:
+        """A head without outputs has no loss; labels that the suite names are enough."""
+        bare = [{"text": "Nothing.", "labels": ""}] * 4
+        with pytest.raises(MtlplugError, match=r"contract.jsonl: task .* no training row with a"):
+            assert self.of(bare).data
+        named = Specimen(self.format, {"labels": ["sport"]}, bare, self.of(bare).folder)
+        assert named.data.task.labels == ("sport",)
 
 
 def test_f1_is_micro_and_macro() -> None:
