@@ -200,20 +200,26 @@ def test_a_cap_takes_the_same_sample_in_order_each_time(tmp_path: Path) -> None:
     assert max(numbers[0]) > 200
 
 
-def test_a_split_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
-    """The sentence tells what was counted."""
-    task, task_format = a_task("C", number=3)
+@pytest.mark.parametrize(
+    ("make", "row"),
+    [("C", {"text": "w1", "label": None}), ("SL", {"tokens": [" "], "tags": ["O"]})],
+)
+def test_a_split_without_a_usable_row_is_an_error(
+    tmp_path: Path, make: str, row: dict[str, Any]
+) -> None:
+    """The sentence tells what was counted; features of which nothing is read are none, too."""
+    task, task_format = a_task(make, number=3)
 
-    class Unlabelled:
+    class Useless:
         place = "nowhere"
 
         def fingerprint(self) -> str:
-            return "unlabelled"
+            return "useless"
 
         def rows(self) -> Iterator[Row]:
-            yield Row({"text": "w1", "label": None}, "row 1")
+            yield Row(row, "row 1")
 
-    task = dataclasses.replace(task, sources={**task.sources, "test": Unlabelled()})  # type: ignore[dict-item]
+    task = dataclasses.replace(task, sources={**task.sources, "test": Useless()})  # type: ignore[dict-item]
     with pytest.raises(MtlplugError, match=r"'test' of task 't' has no usable row \(1 read\)"):
         builder(tmp_path).build(task, task_format, ["test"])
 
