@@ -25,6 +25,7 @@ class DependencyParsing(TaskFormat):
     code, title, headline = "DEP", "dependency parsing", "las"
     columns = ("ids", "tokens", "heads", "relations")
     options = {"arc_size": 128, "relation_size": 64}
+    chooses = ("reads", "labels")
 
     def prepare(self, task, rows):
         """The relations, sorted, unless the suite names them."""

@@ -1,9 +1,13 @@
 """Multi-label classification keeps the contract."""
 
 import pytest
+import torch
 from mtlplug_multilabel import MultiLabel
 
 from mtlplug.errors import MtlplugError
+from mtlplug.formats import Task
+from mtlplug.model.weighting import LogNumLabels
+from mtlplug.ragged import Splits
 from mtlplug.testing import FormatContract
 from mtlplug.testing.specimen import Specimen
 
@@ -27,6 +31,14 @@ class TestMultiLabel(FormatContract):
             assert self.of(bare).data
         named = Specimen(self.format, {"labels": ["sport"]}, bare, self.of(bare).folder)
         assert named.data.task.labels == ("sport",)
+
+
+def test_log_num_labels() -> None:
+    """A head that guesses evenly has a weighted loss of 1, however many labels there are."""
+    task = Task("t", "ML", labels=tuple("abcdefg"), chooses=MultiLabel.chooses)
+    losses = MultiLabel().loss(torch.zeros(1, 7), torch.zeros(7), Splits.of([1]))
+    weighted = LogNumLabels([task])(losses, torch.tensor([0]), torch.tensor([1]))
+    torch.testing.assert_close(weighted, torch.ones(1))
 
 
 def test_f1_is_micro_and_macro() -> None:

@@ -9,6 +9,7 @@ from mtlplug_token_pair import Biaffine, DependencyParsing, _words
 from mtlplug.data.sources import Source
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import IGNORE, Row, Task
+from mtlplug.model.weighting import LogNumLabels
 from mtlplug.ragged import Splits
 from mtlplug.testing import FormatContract
 
@@ -111,3 +112,12 @@ def test_the_loss_is_the_sum_of_both_cross_entropies() -> None:
     losses = DependencyParsing().loss(scores, targets, Splits.of([3, 1]))
     expected = -arcs[1].log_softmax(-1)[2] - names[1, 2].log_softmax(-1)[1]
     torch.testing.assert_close(losses, torch.stack([expected, torch.zeros(())]))
+
+
+def test_log_num_labels() -> None:
+    """A head that guesses evenly has a weighted loss of 1: log of rows plus log of relations."""
+    task = Task("t", "DEP", labels=("a", "b"), chooses=DependencyParsing.chooses)
+    scores = [(torch.zeros(3, 3), torch.zeros(3, 3, 2))]
+    losses = DependencyParsing().loss(scores, torch.tensor([IGNORE, 1, 2]), Splits.of([3]))
+    weighted = LogNumLabels([task])(losses, torch.tensor([0]), torch.tensor([3]))
+    torch.testing.assert_close(weighted, torch.ones(1))
