@@ -101,6 +101,26 @@ class Drops(Sound):
         yield from super().features(task, (row for row in rows if row["text"].strip()), encode)
 
 
+class DropsLong(Sound):
+    """Leaves rows out that do not fit, and lets `encode.texts` say that texts were cut."""
+
+    def features(self, task: Any, rows: Any, encode: Any) -> Iterator[Feature]:
+        """Of rows that are whole."""
+        for feature in super().features(task, rows, encode):
+            if not feature.sequences[0].truncated:
+                yield feature
+
+
+class LosesWords(Sound):
+    """Has a target for each token, and says nothing of those of tokens that were cut."""
+
+    def features(self, task: Any, rows: Any, encode: Any) -> Iterator[Feature]:
+        """Read all tokens."""
+        for feature in super().features(task, rows, encode):
+            places = range(len(feature.sequences[0]))
+            yield Feature(feature.sequences, places, [*places], [*places])
+
+
 class Reduces(Sound):
     """Gives the mean loss."""
 
@@ -196,6 +216,8 @@ def checked(task_format: TaskFormat, test: str) -> None:
         (Draws, "features_are_the_same_every_time", "different features", "seeded by the row"),
         (Trusts, "wrong_values_get_one_sentence", "column 'n' holds None", "row.value"),
         (Drops, "empty_texts", "lost without a word", "encode.count"),
+        (DropsLong, "truncation_is_survived_and_counted", "row 0 is left out", "rows too long"),
+        (LosesWords, "truncation_is_survived_and_counted", "targets of row 0", "words cut"),
         (Reduces, "losses_are_one_per_feature", "losses of shape ()", "one loss per feature"),
         (Mixes, "a_feature_scores_the_same_alone_and_packed", "has the loss", "use splits"),
         (
