@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from math import nan
 from typing import Any
 
@@ -145,6 +145,37 @@ class Misreads(Sound):
         return [-float(score) for score in scores[:, 0]]
 
 
+class Flatters(Sound):
+    """Finds every prediction right."""
+
+    def metrics(self, task: Any, predictions: Any, references: Any) -> dict[str, float]:
+        """Without a look at them."""
+        return {"near": 100.0}
+
+
+class Deaf(Sound):
+    """Learns nothing: the loss has a gradient, which is zero."""
+
+    def loss(self, scores: Any, targets: Tensor, splits: Any) -> Tensor:
+        """Squared error of nothing."""
+        return mse_loss(0 * scores[:, 0], targets, reduction="none")
+
+
+class Lucky(Sound):
+    """Asks for the sign alone, and has a head that begins with the right one for all rows."""
+
+    def head(self, task: Any, hidden_size: int) -> nn.Module:
+        """Above zero from the start."""
+        head = SequenceHead(hidden_size, 1)
+        nn.init.constant_(head.projection.bias, 1.0)
+        return head
+
+    def metrics(self, task: Any, predictions: Any, references: Any) -> dict[str, float]:
+        """Share of right signs."""
+        right = [(a > 0) == (b >= 0) for a, b in zip(predictions, references, strict=True)]
+        return {"near": 100 * sum(right) / len(right)}
+
+
 class Undefined(Sound):
     """Divides by the spread of the references."""
 
@@ -196,9 +227,9 @@ class Newer(Sound):
     contract = 99
 
 
-def checked(task_format: TaskFormat, test: str) -> None:
+def checked(task_format: TaskFormat, test: str, rows: Sequence[Mapping[str, Any]] = ROWS) -> None:
     """Run one inherited test on a format."""
-    values = {"format": task_format, "rows": ROWS}
+    values = {"format": task_format, "rows": rows}
     contract: type[FormatContract] = type("TestIt", (FormatContract,), values)
     contract.setup_class()
     try:
@@ -226,6 +257,8 @@ def checked(task_format: TaskFormat, test: str) -> None:
             "rather than 100",
             "decode or metrics read scores",
         ),
+        (Flatters, "rows_learnt_by_heart_score_best", "before any training", "compare predictions"),
+        (Deaf, "rows_learnt_by_heart_score_best", "the mean loss went from", "let the loss depend"),
         (Undefined, "one_answer", "'near' is nan", "return 0.0"),
         (WithIdle, "the_gradient_reaches_the_head", "'spare.weight'", "take part in the scores"),
         (WithForgets, "state_is_saved_without_pickle", "scores otherwise", "register_buffer"),
@@ -239,6 +272,25 @@ def test_what_breaks_the_contract(
         checked(broken(), test)
     assert found in failure.value.found
     assert remedy in str(failure.value)
+
+
+SAME = [{**row, "n": 3} for row in ROWS]
+
+
+def test_rows_that_prove_little() -> None:
+    """Right before training is no fault; rows of one answer prove nothing, but a deaf head."""
+    checked(Lucky(), "rows_learnt_by_heart_score_best")
+    with pytest.raises(unittest.SkipTest, match="all rows have the same answer"):
+        checked(Sound(), "rows_learnt_by_heart_score_best", SAME)
+    with pytest.raises(ContractError, match="the mean loss went from 9 to 9"):
+        checked(Deaf(), "rows_learnt_by_heart_score_best", SAME)
+
+
+def test_what_counts_as_the_best() -> None:
+    """A hundredth below it; where an untrained head comes as near, the best itself."""
+    assert trials.near(100.0, 60.0) == 99.0
+    assert 99.99 < trials.near(100.0, 99.5) < 100
+    assert trials.near(0.0, -5.0) == -0.01
 
 
 def test_a_head_that_is_stuck_is_tried_with_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
