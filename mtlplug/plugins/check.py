@@ -24,6 +24,7 @@ from mtlplug.testing import FormatContract
 from mtlplug.testing.failures import ContractError, sentence
 from mtlplug.testing.feature_tests import FeatureTests
 from mtlplug.testing.score_tests import ScoreTests
+from mtlplug.testing.shown_tests import ShownTests
 
 ROWS = 8
 """Rows that are checked: few enough to be learnt by heart."""
@@ -92,8 +93,9 @@ def _drawn(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Ma
 def run_contract(contract: type[FormatContract]) -> Iterator[Check]:
     """Run the inherited tests one after the other, without pytest."""
     contract.setup_class()
+    tests = vars(FeatureTests) | vars(ShownTests) | vars(ScoreTests)
     try:
-        for test, function in (vars(FeatureTests) | vars(ScoreTests)).items():
+        for test, function in tests.items():
             if test.startswith("test_"):
                 yield _checked(contract(), test, str(function.__doc__))
     finally:
