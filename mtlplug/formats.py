@@ -43,6 +43,9 @@ LENDS = ("input_embeddings",)
 """Parameters of the encoder that a format may borrow. `input_embeddings`: the vocabulary's, (V, E),
 E being D in all families but those that factorise them (ALBERT, small ELECTRA)."""
 
+CHOICES = ("labels", "reads")
+"""What an answer may be chosen from, by name: the task's labels; the rows its feature reads."""
+
 IGNORE = -100
 """A target that is not counted, as `torch.nn.functional.cross_entropy` has it."""
 
@@ -62,6 +65,7 @@ class Task:
         role: "pretrain", "target" (unseen; only finetuned on) or "extra" (only when named).
         weight: factor on the task's loss.
         facts: what `TaskFormat.prepare` learnt from the training rows.
+        chooses: as its format has it.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Task:
     role: str = "pretrain"
     weight: float = 1.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    chooses: Sequence[str | int] | None = None
 
     def option(self, name: str) -> Any:
         """The value of one of the format's options for this task."""
@@ -115,6 +120,9 @@ class TaskFormat(ABC):
         borrows: parameters of the encoder, out of `LENDS`, that its heads compute with beside
             their own. A head gets them by name at every call, and keeps none of them: they are
             trained, saved and counted once, as the encoder's.
+        chooses: what each item of the loss is chosen from, for `--weighting log_num_labels`: out of
+            `CHOICES`, or numbers; several where the loss is a sum of several choices, and none
+            where nothing is chosen. None: labels, or reads where a task has no labels.
         contract: the version of the contract (`CONTRACT`) that the format was written for.
     """
 
@@ -126,6 +134,7 @@ class TaskFormat(ABC):
     version: int = 1
     independent_rows: bool = False
     borrows: tuple[str, ...] = ()
+    chooses: tuple[str | int, ...] | None = None
     contract: int = 1
 
     def prepare(self, task: Task, rows: Iterable[Row]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pluggy
 from mtlplug import formats as contract
 from mtlplug import hookspecs
 from mtlplug.errors import MtlplugError, unknown
-from mtlplug.formats import LENDS, TaskFormat
+from mtlplug.formats import CHOICES, LENDS, TaskFormat
 from mtlplug.plugin_registry import Named, Registry, brought_by
 from mtlplug.plugin_sources import GROUP, distinct, file_version, sources
 
@@ -186,6 +186,9 @@ def checked_format(item: Any) -> TaskFormat:
     check_contract(item)
     for name in set(item.borrows) - set(LENDS):
         raise unknown("parameter for a head to borrow", name, LENDS)
+    for each in item.chooses or ():
+        if type(each) is not int and each not in CHOICES:
+            raise unknown("thing to choose from", str(each), CHOICES)
     return item
 
 

@@ -51,11 +51,6 @@ class Classification(TaskFormat):
         if task.labels:
             return {}
         names = {name for row in rows if (name := _label(task, row)) is not None}
-        if not names:
-            raise MtlplugError(
-                f"task '{task.name}' has no training row with a label; "
-                "name the column that holds it in the suite"
-            )
         numeric = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in names)
         return {"labels": sorted(sorted(names), key=int if numeric else str)}
 

@@ -66,7 +66,7 @@ class SequenceLabelling(EntityDetail):
         return {"scheme": scheme, "labels": iob2_labels(seen, scheme)}
 
     def features(self, task: Task, rows: Iterable[Row], encode: Encode) -> Iterator[Feature]:
-        """One feature a sentence, which reads the first sub-token of each word."""
+        """One feature a sentence, which reads the first sub-token of each word that has one."""
         usable, given = tee(_usable(task, rows, encode))
         encodings = encode.words(tokens for tokens, _ in given)
         index = {name: number for number, name in enumerate(task.labels)}
@@ -74,9 +74,8 @@ class SequenceLabelling(EntityDetail):
             read = _read(encoded, all_tokens=task.option("label_all_tokens"))
             words = [word for _, word, _ in read]
             _count_unread(encode, encoded, tags, words)
-            if not words:
+            if not words:  # it stays: its entities are missed, whatever the tokenizer
                 encode.count("rows without tokens")
-                continue
             names = [tags[word] if first else _inside(tags[word]) for _, word, first in read]
             target = [index.get(name, IGNORE) for name in names]
             if IGNORE in target:
@@ -104,7 +103,7 @@ class SequenceLabelling(EntityDetail):
         """Precision, recall and F1 of entities, accuracy of words, in percent.
 
         An entity counts if its type and both ends are right, and if its labels are valid IOB2.
-        Words that were cut off count as predicted outside.
+        Words that were cut off, or became no token, count as predicted outside.
         """
         # Here, because scikit-learn comes with it: its import would be half of a command's start.
         from seqeval.metrics import accuracy_score

@@ -33,7 +33,7 @@ class FakeDistribution(Distribution):
         return Path(path)
 
 
-def make_format(code: str, borrows: tuple[str, ...] = ()) -> TaskFormat:
+def make_format(code: str, **values: Any) -> TaskFormat:
     """A format of this code that does nothing."""
 
     class Empty(TaskFormat):
@@ -55,7 +55,8 @@ def make_format(code: str, borrows: tuple[str, ...] = ()) -> TaskFormat:
         def metrics(self, task: Any, predictions: Any, references: Any) -> Any:
             return {}
 
-    Empty.code, Empty.borrows = code, borrows
+    for name, value in {"code": code, **values}.items():
+        setattr(Empty, name, value)
     return Empty()
 
 
@@ -147,6 +148,10 @@ def test_a_broken_plugin_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> N
         (
             {"mtlplug_task_formats": bring(make_format("A", borrows=("pooler",)))},
             "unknown parameter for a head to borrow 'pooler'; known: input_embeddings",
+        ),
+        (
+            {"mtlplug_task_formats": bring(make_format("A", chooses=(2, "rows")))},
+            "unknown thing to choose from 'rows'; known: labels, reads",
         ),
         ({"mtlplug_no_such_hook": mtlplug.hookimpl(lambda: None)}, "mtlplug_no_such_hook"),
     ],

@@ -67,8 +67,9 @@ def log_partition(emissions_RK, transitions, splits):
     """log Z by the forward algorithm, all sentences at once. *Shape:* (R, K) -> (B,)."""
     moves_KK, start_K, end_K = transitions
     sizes_B = splits.starts_B.new_tensor(splits.sizes)
-    last = len(emissions_RK) - 1
-    alpha_BK = start_K + emissions_RK[splits.starts_B.clamp(max=last)]
+    last = len(emissions_RK)  # one row more, which sentences without words look at
+    emissions_RK = torch.cat([emissions_RK, torch.zeros_like(moves_KK[:1])])
+    alpha_BK = start_K + emissions_RK[splits.starts_B]
     for place in range(1, max(splits.sizes)):
         rows_B = (splits.starts_B + place).clamp(max=last)
         longer_BKK = alpha_BK[:, :, None] + moves_KK

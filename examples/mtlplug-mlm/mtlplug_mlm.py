@@ -34,6 +34,7 @@ class MaskedLanguageModelling(TaskFormat):
     columns = ("text", "text_pair")
     options = {"rate": 0.15, "copies": 1}
     borrows = ("input_embeddings",)
+    chooses = ()  # tokens of a vocabulary that a format does not know
 
     def features(self, task, rows, encode):
         """Read the masked tokens; the target is what they were."""

@@ -21,6 +21,7 @@ class MultiLabel(TaskFormat):
     code, title, headline = "ML", "multi-label classification", "micro_f1"
     columns = ("text", "text_pair", "labels")
     options = {"separator": ","}
+    chooses = (2,)  # yes or no, for each label
 
     def prepare(self, task, rows):
         """The names of the labels, sorted, unless the suite has them."""

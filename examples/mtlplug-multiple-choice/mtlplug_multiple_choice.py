@@ -25,6 +25,7 @@ class MultipleChoice(TaskFormat):
 
     code, title, headline = "MC", "multiple choice", "accuracy"
     columns = ("context", "choices", *NUMBERED, "answer")
+    chooses = ("reads",)  # one for each choice; the labels are but their names
 
     def prepare(self, task, rows):
         """The names of the answers, sorted, unless the suite has them."""

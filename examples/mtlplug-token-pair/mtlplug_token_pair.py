@@ -6,11 +6,11 @@ Heads are chosen one by one, without a search for the best tree. Shapes: N rows 
 its first token (which stands for the root) and the first sub-token of each word; K relations.
 """
 
-from itertools import tee
+from itertools import chain, tee
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import nll_loss
 
 import mtlplug
 from mtlplug.errors import MtlplugError
@@ -25,6 +25,7 @@ class DependencyParsing(TaskFormat):
     code, title, headline = "DEP", "dependency parsing", "las"
     columns = ("ids", "tokens", "heads", "relations")
     options = {"arc_size": 128, "relation_size": 64}
+    chooses = ("reads", "labels")
 
     def prepare(self, task, rows):
         """The relations, sorted, unless the suite names them."""
@@ -57,25 +58,23 @@ class DependencyParsing(TaskFormat):
         return Biaffine(hidden_size, *sizes, len(task.labels))
 
     def loss(self, scores, targets, splits):
-        """Mean over words of both cross entropies. *Shape:* B pairs, (R,) -> (B,)."""
+        """Mean over words of both cross entropies. *Shape:* B pairs, (R,) -> (B,).
+
+        log p(head, relation) = log p(head) + log p(relation | head), for each pair a number.
+        """
         losses = []
         for (arcs_NN, names_NNK), targets_N in zip(scores, split(targets, splits), strict=True):
-            (words,) = torch.where(targets_N != IGNORE)
-            heads = targets_N[words].div(names_NNK.shape[-1], rounding_mode="floor")
-            names = targets_N[words] % names_NNK.shape[-1]
-            arc_losses = cross_entropy(arcs_NN[words], heads, reduction="none")
-            name_losses = cross_entropy(names_NNK[words, heads], names, reduction="none")
-            losses.append((arc_losses + name_losses).sum() / max(1, len(words)))
+            log_p_NNK = arcs_NN.log_softmax(-1)[..., None] + names_NNK.log_softmax(-1)
+            total = nll_loss(log_p_NNK.flatten(1), targets_N, ignore_index=IGNORE, reduction="sum")
+            losses.append(total / (targets_N != IGNORE).sum().clamp(min=1))
         return torch.stack(losses)
 
     def decode(self, task, scores, splits):
         """The row of the head and the relation of each row."""
         found = []
         for arcs_NN, names_NNK in scores:
-            heads = arcs_NN.argmax(-1)
-            names = names_NNK[torch.arange(len(heads)), heads].argmax(-1)
-            pairs = zip(heads.tolist(), names.tolist(), strict=True)
-            found.append([[head, task.labels[name]] for head, name in pairs])
+            best = zip(arcs_NN.argmax(-1).tolist(), names_NNK.argmax(-1).tolist(), strict=True)
+            found.append([[head, task.labels[names_N[head]]] for head, names_N in best])
         return found
 
     def metrics(self, task, predictions, references):
@@ -83,14 +82,15 @@ class DependencyParsing(TaskFormat):
 
         Relations count with their subtypes (nsubj:pass), which CoNLL 2018's script leaves out.
         """
-        heads = both = words = 0
-        for pairs, reference in zip(predictions, references, strict=True):
-            gold, word_of = reference["gold"], reference["rows"]  # words cut off count as wrong
-            words += len(gold)
-            for number, (row, name) in list(zip(word_of, pairs, strict=True))[1:]:
-                heads += word_of[row] == gold[number - 1][0]
-                both += [word_of[row], name] == gold[number - 1]
-        return {"uas": 100 * heads / max(1, words), "las": 100 * both / max(1, words)}
+        words = list(chain.from_iterable(map(_compared, predictions, references)))
+        heads = sum(ours[0] == gold[0] for gold, ours in words)
+        both = sum(ours == gold for gold, ours in words)
+        return {"uas": 100 * heads / max(1, len(words)), "las": 100 * both / max(1, len(words))}
+
+    def wanted_and_given(self, task, predictions, references):
+        """Head and relation of each word of a sentence, and those predicted."""
+        words = _compared(predictions[0], references[0])
+        return tuple(", ".join("{} {}".format(*word[side]) for word in words) for side in (0, 1))
 
 
 class Biaffine(nn.Module):
@@ -111,7 +111,7 @@ class Biaffine(nn.Module):
         # A one beside the vector makes the terms of a word or a head alone.
         words_RA = self.arcs(_with_one(word_arcs))
         heads_RL = _with_one(head_names)
-        words_RKL = self.relations(_with_one(word_names)).view(len(rows_RD), -1, heads_RL.shape[1])
+        words_RKL = self.relations(_with_one(word_names)).unflatten(1, (-1, heads_RL.shape[1]))
         parts = (split(rows, splits) for rows in (words_RA, heads_RA, words_RKL, heads_RL))
         return [
             (words_NA @ heads_NA.T, torch.einsum("nkl,ml->nmk", words_NKL, heads_NL))
@@ -123,16 +123,24 @@ def _with_one(rows_RL):
     return torch.cat([rows_RL, torch.ones_like(rows_RL[:, :1])], dim=-1)
 
 
+def _compared(pairs, reference):
+    """Head and relation of each word, and those predicted; words that were cut off have none."""
+    word_of = reference["rows"]
+    found = {word: [word_of[row], name] for word, (row, name) in zip(word_of, pairs, strict=True)}
+    return [(gold, found.get(word, "--")) for word, gold in enumerate(reference["gold"], 1)]
+
+
 def _words(row):
     """Token, head and relation of each word; ranges (3-4) and empty nodes (5.1) are no words."""
     fields = [row.value(name, list) for name in DependencyParsing.columns]
     if len({len(field) for field in fields}) > 1:
         raise MtlplugError(f"{row.where}: columns {DependencyParsing.columns} differ in length")
+    words = sum(str(number).isdecimal() for number in fields[0])
     for number, token, head, name in zip(*fields, strict=True):
         if not all(isinstance(value, str) for value in (number, token, head, name)):
             raise MtlplugError(f"{row.where}: {[number, token, head, name]} are not all texts")
         if number.isdecimal():
-            if not head.isdecimal() or int(head) > len(fields[0]):
+            if not head.isdecimal() or int(head) > words:
                 raise MtlplugError(f"{row.where}: word {number} has the head {head!r}, no word")
             yield token, int(head), name
 

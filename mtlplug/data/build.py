@@ -138,6 +138,7 @@ class Builder:
                     _write(path, json.dumps(learnt, ensure_ascii=False))
             known = _read(path)  # as later runs read it: tuples are lists by then
         facts = known["facts"]
+        _check_labels(task, split, facts)
         labels = tuple(task.labels or facts.get("labels", ()))
         return dataclasses.replace(task, facts=facts, labels=labels), known["rows"]
 
@@ -195,6 +196,19 @@ class Builder:
 def _learnt_from(task: Task) -> str:
     """The split that a format learns its facts from."""
     return TRAIN if TRAIN in task.sources else next(iter(task.sources))
+
+
+def _check_labels(task: Task, split: str, facts: Mapping[str, Any]) -> None:
+    """Refuse a format's labels where it has learnt none: a head without outputs has no loss.
+
+    Raises:
+        MtlplugError: no row has a label.
+    """
+    if "labels" in facts and not facts["labels"]:
+        raise MtlplugError(
+            f"{task.sources[split].place}: task '{task.name}' has no training row with a label; "
+            "name the column that holds it in the suite, or the labels themselves"
+        )
 
 
 def _naming(task: Task, error: MtlplugError) -> MtlplugError:

@@ -177,7 +177,7 @@ class Making:
         return whole
 
     def _check_not_empty(self, store: FeatureStore) -> None:
-        if not len(store):
+        if not store.read_counts_N.any():
             raise MtlplugError(
                 f"split '{self.split}' of task '{self.task.name}' has no usable row "
                 f"({store.meta['rows']} read); counted: {store.meta['counts'] or 'nothing'}"

@@ -81,6 +81,7 @@ def task_from_table(
         metric=table.get("metric"),
         role=role,
         weight=float(weight),
+        chooses=formats[code].chooses,
     )
 
 

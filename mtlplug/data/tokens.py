@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 CHUNK = 512
 """Texts handed to the tokenizer at once: enough for all its threads, little memory."""
 
+CUTS = TEXTS_CUT, SENTENCES_CUT, QUESTIONS_CUT = "texts cut", "sentences cut", "questions cut"
+"""What `Encode` counts by itself; what else is lost with the text, a format counts."""
+
 Item = TypeVar("Item")
 
 
@@ -124,7 +127,7 @@ class Encode:
         for chunk in _chunks(texts, CHUNK):
             inputs = [first if second is None else (first, second) for first, second in chunk]
             for encoding in backend.encode_batch(inputs):
-                yield self._encoded(encoding, "texts cut")
+                yield self._encoded(encoding, TEXTS_CUT)
 
     def words(self, sentences: Iterable[Sequence[str]]) -> Iterator[Encoded]:
         """Encode sentences given as words; `Encoded.words` tells which token is whose."""
@@ -132,7 +135,7 @@ class Encode:
         for chunk in _chunks(sentences, CHUNK):
             inputs = [list(words) for words in chunk]
             for encoding in backend.encode_batch(inputs, is_pretokenized=True):
-                yield self._encoded(encoding, "sentences cut")
+                yield self._encoded(encoding, SENTENCES_CUT)
 
     def windows(
         self, pairs: Iterable[tuple[str, str]], stride: int, max_first: int
@@ -169,7 +172,7 @@ class Encode:
     def _shortened(self, text: str, encoding: Encoding, most: int) -> str:
         if len(encoding) <= most:
             return text
-        self.count("questions cut")
+        self.count(QUESTIONS_CUT)
         return text[: encoding.offsets[most - 1][1]]
 
     def _encoded(self, encoding: Encoding, what: str) -> Encoded:

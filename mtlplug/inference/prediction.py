@@ -184,8 +184,9 @@ class Predictor:
         if not features:
             return None
         reads = [
-            torch.cat([hidden[_key(each)] for each in feature.sequences])[np.array(feature.reads)]
+            torch.cat([hidden[_key(each)] for each in feature.sequences])[reads_R]
             for feature in features
+            for reads_R in [np.array(feature.reads, dtype=np.int64)]  # maybe none
         ]
         splits = Splits.of(len(part) for part in reads)
         scores = self.heads[name](torch.cat(reads), splits, **self._borrowed[name])

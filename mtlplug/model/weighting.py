@@ -12,6 +12,7 @@ Shapes: B features of a micro-batch, task by task; T tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -33,23 +34,37 @@ Factory = Callable[[str], Make]
 class LogNumLabels(nn.Module):
     """A feature's loss over log n, where n answers are possible (Aghajanyan et al., 2021).
 
-    A model that guesses evenly then has a loss of 1 on every task. n is the number of the task's
-    labels; a task without labels chooses among what it reads, the positions of a context or the
-    choices of a question, so there n is the number of rows that the feature reads. Where n is
-    below 2 (a regression reads one row) the loss stays as it is.
+    A model that guesses evenly then has a loss of 1 on every task. What there is to choose from
+    is the format's to say (`TaskFormat.chooses`): the choices of a question, yes or no for each of
+    several labels, head and relation of a word. n is the product, as the log of a product is the
+    sum of the logs. By default n is the number of the task's labels; a task without labels chooses
+    among what it reads, as the positions of a context. Where n is below 2 (a regression reads one
+    row) the loss stays as it is.
     """
 
-    labels_T: Tensor
+    numbers_T: Tensor
+    among_reads_T: Tensor
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__()
-        self.register_buffer("labels_T", torch.tensor([len(task.labels) for task in tasks]))
+        factors = [_factors(task) for task in tasks]
+        numbers = [math.prod(int(each) for each in these if each != "reads") for these in factors]
+        self.register_buffer("numbers_T", torch.tensor(numbers))
+        self.register_buffer("among_reads_T", torch.tensor(["reads" in these for these in factors]))
 
     def forward(self, losses_B: Tensor, tasks_B: Tensor, reads_B: Tensor) -> Tensor:
         """Each loss over the log of what its feature chooses from."""
-        labels_B = self.labels_T[tasks_B]
-        choices_B = torch.where(labels_B > 0, labels_B, reads_B)
+        among_B = torch.where(self.among_reads_T[tasks_B], reads_B, 1)
+        choices_B = self.numbers_T[tasks_B] * among_B
         return losses_B / torch.where(choices_B > 1, choices_B.float().log(), 1.0)
+
+
+def _factors(task: Task) -> list[int | str]:
+    """What a task chooses from: numbers, and "reads"."""
+    chooses = task.chooses
+    if chooses is None:
+        chooses = ["labels" if task.labels else "reads"]
+    return [len(task.labels) if each == "labels" else each for each in chooses]
 
 
 class Uncertainty(nn.Module):

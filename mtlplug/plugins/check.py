@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import unittest
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
+from torch.utils._pytree import tree_leaves
 
 from mtlplug.data.build import TRAIN
 from mtlplug.data.suites import DEMO, Suite, load_suite
@@ -23,6 +24,7 @@ from mtlplug.testing import FormatContract
 from mtlplug.testing.failures import ContractError, sentence
 from mtlplug.testing.feature_tests import FeatureTests
 from mtlplug.testing.score_tests import ScoreTests
+from mtlplug.testing.shown_tests import ShownTests
 
 ROWS = 8
 """Rows that are checked: few enough to be learnt by heart."""
@@ -63,8 +65,7 @@ def check_plugin(name: str, options: Mapping[str, Any]) -> bool:
 def contract_of(task_format: TaskFormat, task: Task, best: float = 100.0) -> type[FormatContract]:
     """The contract suite for a format on some rows of a task."""
     rows = [dict(row) for row in islice(task.sources[TRAIN].rows(), SAMPLED)]
-    distinct = list({repr(row): row for row in rows}.values())
-    chosen = random.Random(0).sample(distinct, min(ROWS, len(distinct)))
+    chosen = _drawn(list({repr(row): row for row in rows}.values()), task_format.columns)
     table = {"labels": list(task.labels), "options": dict(task.options)}
     if task.metric:
         table["metric"] = task.metric
@@ -72,11 +73,29 @@ def contract_of(task_format: TaskFormat, task: Task, best: float = 100.0) -> typ
     return type("Contract", (FormatContract,), values)
 
 
+def _drawn(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Rows drawn at random, up to half of them for an answer that those before do not have.
+
+    Of a task nearly all of one answer all rows would have that one, of which nothing can be learnt.
+    The gold is in the last of a format's columns.
+    """
+    drawn = random.Random(0).sample(rows, len(rows))
+    seen: set[str] = set()
+    new: list[Mapping[str, Any]] = []
+    for row in drawn:
+        answers = set(map(repr, tree_leaves(row.get(columns[-1]) if columns else row)))
+        if len(new) < ROWS // 2 and answers - seen:
+            new.append(row)
+            seen |= answers
+    return [*new, *(row for row in drawn if row not in new)][:ROWS]
+
+
 def run_contract(contract: type[FormatContract]) -> Iterator[Check]:
     """Run the inherited tests one after the other, without pytest."""
     contract.setup_class()
+    tests = vars(FeatureTests) | vars(ShownTests) | vars(ScoreTests)
     try:
-        for test, function in (vars(FeatureTests) | vars(ScoreTests)).items():
+        for test, function in tests.items():
             if test.startswith("test_"):
                 yield _checked(contract(), test, str(function.__doc__))
     finally:

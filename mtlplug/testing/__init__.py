@@ -15,9 +15,10 @@ class inherits; `mtlplug plugins check` runs the same ones.
 from mtlplug.testing.failures import ContractError
 from mtlplug.testing.feature_tests import FeatureTests
 from mtlplug.testing.score_tests import ScoreTests
+from mtlplug.testing.shown_tests import ShownTests
 
 __all__ = ["ContractError", "FormatContract"]
 
 
-class FormatContract(FeatureTests, ScoreTests):
+class FormatContract(FeatureTests, ShownTests, ScoreTests):
     """What a test class inherits; `mtlplug.testing.base.Contract` says what it can be given."""

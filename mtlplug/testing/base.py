@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mtlplug.formats import TaskFormat
-from mtlplug.testing.specimen import Specimen
+from mtlplug.testing import trials
+from mtlplug.testing.specimen import Specimen, outcome
+from mtlplug.testing.trials import Learnt
 
 
 class Contract:
@@ -37,6 +39,7 @@ class Contract:
     _folder: ClassVar[tempfile.TemporaryDirectory[str]]
     _specimen: ClassVar[Specimen]
     _numbers: ClassVar[itertools.count[int]]
+    _learnt: ClassVar[Learnt | None]
 
     @classmethod
     def setup_class(cls) -> None:
@@ -44,6 +47,7 @@ class Contract:
         cls._folder = tempfile.TemporaryDirectory(prefix="mtlplug-contract-")
         cls._specimen = Specimen(cls.format, cls.task, cls.rows, Path(cls._folder.name))
         cls._numbers = itertools.count()
+        cls._learnt = None
 
     @classmethod
     def teardown_class(cls) -> None:
@@ -54,6 +58,21 @@ class Contract:
         """The format with other rows."""
         folder = Path(self._folder.name) / f"other{next(self._numbers)}"
         return Specimen(self.format, self.task, rows, folder)
+
+    @property
+    def learnt(self) -> Learnt:
+        """The rows learnt by heart, as well as `least` says; once for all tests."""
+        kind = type(self)
+        if kind._learnt is None:
+            kind._learnt = trials.learn_by_heart(self.specimen, self.least)
+        return kind._learnt
+
+    @property
+    def least(self) -> float:
+        """From where on the headline counts as the best."""
+        data = self.specimen.data
+        untrained = trials.scored(data, outcome(self.specimen.model(), data))
+        return trials.near(self.best, untrained[trials.headline(data)])
 
     @property
     def specimen(self) -> Specimen:

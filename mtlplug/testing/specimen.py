@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 
 from mtlplug.batching.micro_batch import MicroBatch
 from mtlplug.batching.mixing import Members
@@ -174,19 +175,35 @@ def packed(data: TaskData, numbers: Sequence[int] | None = None) -> MicroBatch:
     return packer.pack(Members(np.zeros_like(features_B), features_B), len(features_B))
 
 
-def outcome(model: MultiTaskModel, data: TaskData, numbers: Sequence[int] | None = None) -> Outcome:
-    """Losses and predictions of features packed together, in the order of their numbers."""
+def outcome(
+    model: MultiTaskModel,
+    data: TaskData,
+    numbers: Sequence[int] | None = None,
+    *,
+    turned: bool = False,
+) -> Outcome:
+    """Losses and predictions of features packed together, in the order of their numbers.
+
+    Args:
+        model: with the head.
+        data: its features.
+        numbers: of those that are packed; None for all.
+        turned: predict from the scores with their signs turned round, which are as wrong as can be.
+    """
     batch = packed(data, numbers)
     with torch.no_grad():
         output = model(batch)
     rows = batch.tasks[0]
-    predictions = data.format.decode(data.task, output.scores[0], rows.splits)
+    scores = tree_map(_negative, output.scores[0]) if turned else output.scores[0]
+    predictions = data.format.decode(data.task, scores, rows.splits)
     told = World(0, 1, torch.device("cpu")).gather(predictions)[0]
     losses = output.losses[0].tolist()
     if len(told) != len(losses):
         raise AssertionError(f"decode gave {len(told)} predictions for {len(losses)} features")
     places = {int(number): place for place, number in enumerate(rows.features)}
     order = [places[number] for number in (sorted(places) if numbers is None else numbers)]
-    return Outcome(
-        [losses[place] for place in order], [told[place] for place in order], output.scores[0]
-    )
+    return Outcome([losses[place] for place in order], [told[place] for place in order], scores)
+
+
+def _negative(leaf: Any) -> Any:
+    return -leaf if isinstance(leaf, torch.Tensor) else leaf

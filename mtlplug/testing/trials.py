@@ -20,8 +20,9 @@ from mtlplug.data.build import TRAIN, TaskData
 from mtlplug.doctor.checks import BAD
 from mtlplug.doctor.gradient import gradient_checks
 from mtlplug.doctor.job import without_dropout
-from mtlplug.formats import TaskFormat
+from mtlplug.formats import IGNORE, TaskFormat
 from mtlplug.model.loading import read_config
+from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.plugin_sources import give
 from mtlplug.repeating import as_toml
@@ -51,12 +52,36 @@ class Learnt:
         after: of the trained one.
         metrics: of the trained one.
         steps: that it took.
+        model: the trained one.
     """
 
     before: Outcome
     after: Outcome
     metrics: Mapping[str, float]
     steps: int
+    model: MultiTaskModel | None = None
+
+
+def near(best: float, untrained: float) -> float:
+    """From where on a headline counts as the best: a hundredth below it.
+
+    Where an untrained head is as near, as when all rows but one in hundreds have one answer, it
+    must be the best itself but for rounding.
+    """
+    for tolerance in (1e-2, 1e-6):
+        least = best - tolerance * max(1.0, abs(best))
+        if untrained < least:
+            break
+    return least
+
+
+def several_answers(data: TaskData) -> bool:
+    """Whether the rows have different answers, or one answer holds different things."""
+    store = data.stores[TRAIN]
+    targets = [store.target(number).tolist() for number in range(len(store))]
+    within = {value for target in targets for value in target} - {IGNORE}
+    different = len({tuple(target) for target in targets}) > 1 and len(within) > 1
+    return different or not within  # of a format without targets nothing is known
 
 
 def learn_by_heart(specimen: Specimen, best: float) -> Learnt:
@@ -88,7 +113,7 @@ def _learn(specimen: Specimen, best: float, seed: int) -> Learnt:
         metrics = scored(data, after)
         if metrics[headline(data)] >= best or max(after.losses) < LITTLE:
             break
-    return Learnt(before, after, metrics, steps)
+    return Learnt(before, after, metrics, steps, model)
 
 
 def scored(data: TaskData, result: Outcome) -> dict[str, float]:

@@ -78,6 +78,19 @@ def test_the_ids_of_a_store_come_in_pieces(tmp_path: Path, monkeypatch: pytest.M
     assert np.array_equal(whole[: len(first)], first)
 
 
+def test_a_format_that_learns_no_label_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head without outputs would end in an error of torch's; labels of the suite are enough."""
+    task, task_format = a_task("C")
+    monkeypatch.setattr(type(task_format), "prepare", lambda *_: {"labels": []})
+    with pytest.raises(MtlplugError, match="made up: task 't' has no training row with a label"):
+        builder(tmp_path).build(task, task_format, ["train"])
+    named = dataclasses.replace(task, labels=("odd", "even"))
+    monkeypatch.setattr(type(task_format), "prepare", lambda *_: {})
+    assert builder(tmp_path).prepared(named, task_format).labels == ("odd", "even")
+
+
 @pytest.mark.parametrize("reads", [[-1], [99]])
 def test_reads_outside_the_tokens_are_refused(tmp_path: Path, reads: list[int]) -> None:
     """A format's mistake is found when features are made, not on the device."""
@@ -187,20 +200,26 @@ def test_a_cap_takes_the_same_sample_in_order_each_time(tmp_path: Path) -> None:
     assert max(numbers[0]) > 200
 
 
-def test_a_split_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
-    """The sentence tells what was counted."""
-    task, task_format = a_task("C", number=3)
+@pytest.mark.parametrize(
+    ("make", "row"),
+    [("C", {"text": "w1", "label": None}), ("SL", {"tokens": [" "], "tags": ["O"]})],
+)
+def test_a_split_without_a_usable_row_is_an_error(
+    tmp_path: Path, make: str, row: dict[str, Any]
+) -> None:
+    """The sentence tells what was counted; features of which nothing is read are none, too."""
+    task, task_format = a_task(make, number=3)
 
-    class Unlabelled:
+    class Useless:
         place = "nowhere"
 
         def fingerprint(self) -> str:
-            return "unlabelled"
+            return "useless"
 
         def rows(self) -> Iterator[Row]:
-            yield Row({"text": "w1", "label": None}, "row 1")
+            yield Row(row, "row 1")
 
-    task = dataclasses.replace(task, sources={**task.sources, "test": Unlabelled()})  # type: ignore[dict-item]
+    task = dataclasses.replace(task, sources={**task.sources, "test": Useless()})  # type: ignore[dict-item]
     with pytest.raises(MtlplugError, match=r"'test' of task 't' has no usable row \(1 read\)"):
         builder(tmp_path).build(task, task_format, ["test"])
 

@@ -47,6 +47,7 @@ info = { licence = "CC0" }
     assert suite.info == {"x": {"licence": "CC0"}}
     assert (task.role, task.labels, task.metric, task.weight) == ("target", ("no", "yes"), "f1", 2)
     assert dict(task.options) == {"max_length": 64}
+    assert task.chooses is None
     assert list(task.sources) == ["train", "valid", "tweets"]
     shared: dict[str, Any] = {
         "columns": {"text": ["a", 1], "label": -1},
@@ -156,3 +157,11 @@ def test_format_without_columns(tmp_path: Path) -> None:
     """A format that names no columns takes any."""
     text = '[tasks.one]\nformat = "NEW"\ntrain = "a.tsv"\ncolumns = { anything = 1 }'
     assert load(tmp_path, text).tasks["one"].sources["train"].columns == {"anything": 1}
+
+
+def test_a_task_chooses_as_its_format_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weightings get tasks alone, so it goes with these."""
+    monkeypatch.setattr("mtlplug.formats.TaskFormat.chooses", (2,))
+    assert load(tmp_path, TASK).tasks["one"].chooses == (2,)

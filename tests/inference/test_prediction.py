@@ -51,6 +51,14 @@ def test_a_head_gets_what_it_borrows(run: TrainedRun, monkeypatch: pytest.Monkey
     assert torch.equal(lent[0], run.encoder.model.get_input_embeddings().weight.cpu())
 
 
+def test_a_sentence_that_becomes_no_token(run: TrainedRun) -> None:
+    """No row is read of it: its words are outside, and it stands in nobody's way."""
+    rows = [{"tokens": [" "]}, {"tokens": ["w1", "w22"]}]
+    nothing, something = run.predict("tags", rows)
+    assert nothing == {"entities": [], "tokens": [" "], "labels": ["O"]}
+    assert something == next(iter(run.predict("tags", rows[1:])))
+
+
 def test_rows_that_are_none(run: TrainedRun) -> None:
     """One text or row in place of several, and a missing column, at every call."""
     for single in ("w1 w2", {"text": "w1 w2"}):

@@ -106,6 +106,18 @@ def test_log_num_labels_without_a_choice() -> None:
     torch.testing.assert_close(weighting(torch.ones(5), tasks_B, reads_B), expected)
 
 
+def test_log_num_labels_divides_by_what_the_format_chooses_from() -> None:
+    """Yes or no, rows whatever the labels, a sum of two choices, and nothing at all."""
+    labels = ("a", "b", "c", "d")
+    chooses: list[tuple[str | int, ...]] = [(2,), ("reads",), ("reads", "labels"), (), ("labels",)]
+    tasks = [Task("t", "X", labels=labels, chooses=each) for each in chooses]
+    weighting = make_weighting("log_num_labels", Registry())(tasks)
+    assert weighting is not None
+    losses_B = torch.tensor([2, 3, 3 * 4, math.e, 4.0]).log()
+    found_B = weighting(losses_B, torch.arange(5), torch.tensor([1, 3, 3, 9, 9]))
+    torch.testing.assert_close(found_B, torch.ones(5))
+
+
 def test_the_gradient_of_uncertainty(data: list[TaskData]) -> None:
     """exp(-s) L + s / 2 for each feature (Kendall et al., 2018): weights and s alike."""
     model = model_of(data, "uncertainty")

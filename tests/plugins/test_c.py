@@ -130,12 +130,6 @@ def test_wrong_types(row: dict[str, Any], message: str, encode: Encode) -> None:
         made(prepared(rows("x")), [Row(row, "f, line 9")], encode)
 
 
-def test_no_label_at_all() -> None:
-    """A training split without any label is an error, not a head of zero outputs."""
-    with pytest.raises(MtlplugError, match="task 't' has no training row with a label"):
-        FORMAT.prepare(Task("t", "C"), rows(None, -1))
-
-
 def test_decode_and_metrics() -> None:
     """Gold scores 100; two labels give F1 of the second, more the macro average."""
     two = Task("t", "C", labels=("0", "1"))

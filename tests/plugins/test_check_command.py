@@ -70,6 +70,20 @@ def test_one_line_for_each_check(suite: Path, monkeypatch: pytest.MonkeyPatch) -
     }
 
 
+def test_rows_of_several_answers_are_checked() -> None:
+    """A task nearly all of one answer gives rows of others, too, and the same at every call."""
+    rows = [{"text": f"t{n}", "label": "spam" if n % 50 == 7 else "ham"} for n in range(500)]
+    drawn = check._drawn(rows, ("text", "label"))
+    assert len(drawn) == check.ROWS == len({row["text"] for row in drawn})
+    assert {row["label"] for row in drawn} == {"ham", "spam"}
+    assert drawn == check._drawn(rows, ("text", "label"))
+    tags = [{"tokens": ["a"] * n, "tags": ["O"] * n} for n in range(1, 300)]
+    tags[40] = {"tokens": ["Ann"], "tags": ["B-PER"]}
+    assert tags[40] in check._drawn(tags, ("tokens", "tags"))
+    assert len(check._drawn(rows[:3], ("text", "label"))) == 3
+    assert len(check._drawn(rows, ())) == check.ROWS
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

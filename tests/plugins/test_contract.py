@@ -23,7 +23,10 @@ class TestSequenceLabelling(FormatContract):
             ("Oslo and Bergen are rainy", "B-LOC O B-LOC O O"),
         ]
     ]
-    uncounted = [{"tokens": ["Rover"], "tags": ["B-DOG"]}]
+    uncounted = [
+        {"tokens": ["Rover"], "tags": ["B-DOG"]},
+        {"tokens": ["\u200b"], "tags": ["B-PER"]},  # which becomes no token
+    ]
 
 
 class TestClassification(FormatContract):

@@ -112,11 +112,17 @@ def test_cut_word_with_a_token_left_is_read(encode: Encode) -> None:
 
 
 def test_words_that_vanish(encode: Encode) -> None:
-    """Words without a token are counted and keep their gold; sentences of such are dropped."""
+    """Words without a token are counted and keep their gold, also where they are all there is."""
     rows = [row("a \u200d\ufeff b", "O B-PER I-PER"), row("\u200d", "B-PER"), row("", "")]
-    first, *rest = made(prepared(*rows), encode, *rows)
-    assert rest == []
+    task = prepared(*rows)
+    first, second = made(task, encode, *rows)
     assert first.reference == {"tags": ["O", "B-PER", "I-PER"], "words": [0, 2]}
+    assert (second.reads, second.target) == ([], [])
+    gold = [first.reference, second.reference]
+    scores = FORMAT.metrics(task, [["O", "B-PER"], []], gold)
+    assert (scores["precision"], scores["recall"]) == (0, 0)  # the entity ends at its second word
+    counts = FORMAT.row_counts(task, [[["O", "B-PER"]], [[]]], [[each] for each in gold])
+    assert counts.tolist() == [[0, 1, 1, 1, 3], [0, 0, 1, 0, 1]]
     assert encode.counts == {"words without tokens": 2, "rows without tokens": 2}
 
 

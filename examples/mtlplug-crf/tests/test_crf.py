@@ -28,7 +28,7 @@ class TestConditionalRandomField(FormatContract):
             ("nobody was there", "O O O"),
         ]
     ]
-    uncounted = [{"tokens": ["Rover"], "tags": ["B-DOG"]}]
+    uncounted = [{"tokens": ["\u200b"], "tags": ["B-PER"]}]  # becomes no token: no row to read
 
 
 @pytest.fixture
@@ -99,6 +99,16 @@ def test_the_gradient_is_finite_where_no_word_is_counted(chain) -> None:
     for parameter in head.parameters():
         assert parameter.grad.isfinite().all()
     assert head.transitions.grad.abs().sum() > 0
+
+
+def test_sentences_without_any_word() -> None:
+    """Where all of a micro-batch are such, the loss is zero and every parameter has a gradient."""
+    head = Chain(5, LABELS)
+    splits = Splits.of((0, 0))
+    losses = FORMAT.loss(head(torch.zeros(0, 5), splits), torch.zeros(0, dtype=int), splits)
+    assert losses.tolist() == [0, 0]
+    losses.sum().backward()
+    assert all(parameter.grad.abs().sum() == 0 for parameter in head.parameters())
 
 
 def test_decode_names_labels() -> None:

@@ -1,10 +1,13 @@
 """Multiple choice keeps the contract, with choices in columns and in a list."""
 
 import pytest
+import torch
 from mtlplug_multiple_choice import MultipleChoice, _usable
 
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Row, Task
+from mtlplug.model.weighting import LogNumLabels
+from mtlplug.ragged import Splits
 from mtlplug.testing import FormatContract
 
 
@@ -37,6 +40,15 @@ class TestSocialIqa(FormatContract):
     # What the class above has asked in full is asked once.
     test_two_ranks_give_the_gradient_of_one = None
     test_a_run_that_was_killed_goes_on_the_same = None
+
+
+def test_log_num_labels() -> None:
+    """A head that guesses evenly has a weighted loss of 1, on questions of two choices and four."""
+    task = Task("t", "MC", labels=("0", "1", "2", "3"), chooses=MultipleChoice.chooses)
+    splits = Splits.of([2, 4])
+    losses = MultipleChoice().loss(torch.zeros(6, 1), torch.tensor([1, 0]), splits)
+    weighted = LogNumLabels([task])(losses, torch.tensor([0, 0]), torch.tensor(splits.sizes))
+    torch.testing.assert_close(weighted, torch.ones(2))
 
 
 def test_an_answer_that_is_no_choice_is_refused() -> None:
