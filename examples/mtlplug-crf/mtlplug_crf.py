@@ -13,7 +13,7 @@ from torch import nn
 import mtlplug
 from mtlplug.formats import IGNORE, TaskFormat
 from mtlplug.heads import TokenHead
-from mtlplug.ragged import split, sum_per_feature
+from mtlplug.ragged import row_counts, split, sum_per_feature
 
 
 class ConditionalRandomField(SequenceLabelling):
@@ -66,7 +66,7 @@ class Chain(nn.Module):
 def log_partition(emissions_RK, transitions, splits):
     """log Z by the forward algorithm, all sentences at once. *Shape:* (R, K) -> (B,)."""
     moves_KK, start_K, end_K = transitions
-    sizes_B = splits.starts_B.new_tensor(splits.sizes)
+    sizes_B = row_counts(splits)
     last = len(emissions_RK)  # one row more, which sentences without words look at
     emissions_RK = torch.cat([emissions_RK, torch.zeros_like(moves_KK[:1])])
     alpha_BK = start_K + emissions_RK[splits.starts_B]

@@ -126,6 +126,7 @@ class Graphs:
         # A function of autograd runs backward where some input of it needs a gradient.
         self._anchor = torch.zeros((), device=device, requires_grad=True)
         self._seen: Counter[Bucket] = Counter()
+        self._filled_for = 0  # streams so far
         self._pairs: dict[Bucket, Pair] = {}
         self.passes = 0
 
@@ -137,6 +138,7 @@ class Graphs:
             return self._encoded(stream, Plan.of(stream))
         self._seen[bucket] += 1
         self._fill(stream, bucket)
+        self._filled_for += 1
         if self._seen[bucket] == 1 or not (bucket in self._pairs or self._room()):
             return self._encoded(*self._filled(bucket))[:tokens]
         if bucket not in self._pairs:
@@ -200,6 +202,8 @@ class Graphs:
 
         try:
             return Pair(self._record(forward), self._record(backward))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise MtlplugError(
                 f"model type '{self._model.config.model_type}' cannot run as a CUDA graph "
@@ -213,13 +217,17 @@ class Graphs:
         self._pairs[bucket].forward.replay()
         return self._hidden_BD[:tokens].detach()
 
-    def run_backward(self, bucket: Bucket, number: int, gradient_TD: Tensor) -> None:
+    def turn(self) -> int:
+        """The number of the stream that lies where the graphs read."""
+        return self._filled_for
+
+    def run_backward(self, bucket: Bucket, turn: int, gradient_TD: Tensor) -> None:
         """Add to the parameters' gradients.
 
         Raises:
             RuntimeError: another pass has begun since, and what this one kept is gone.
         """
-        if number != self.passes:
+        if turn != self._filled_for:
             raise RuntimeError(
                 "an encoder that replays CUDA graphs goes backward before it goes forward again"
             )
@@ -253,13 +261,13 @@ class _Replay(torch.autograd.Function):
     def forward(ctx: Any, anchor: Tensor, graphs: Graphs, bucket: Bucket, tokens: int) -> Tensor:
         """Replay the forward pass."""
         hidden_TD = graphs.run_forward(bucket, tokens)
-        ctx.graphs, ctx.bucket, ctx.number = graphs, bucket, graphs.passes
+        ctx.graphs, ctx.bucket, ctx.turn = graphs, bucket, graphs.turn()
         return hidden_TD
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
         """Replay the backward pass."""
-        ctx.graphs.run_backward(ctx.bucket, ctx.number, *gradients)
+        ctx.graphs.run_backward(ctx.bucket, ctx.turn, *gradients)
         return None, None, None, None
 
 
@@ -272,6 +280,9 @@ class CudaRecorder:
 
     def __call__(self, work: Callable[[], None]) -> Recorded:
         """What `work` does, which must not wait for the device."""
+        if torch.cuda.mem_get_info()[0] < torch.cuda.memory_reserved():
+            # What is kept for passes without a graph is not to be had while one is recorded.
+            torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)

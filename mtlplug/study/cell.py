@@ -22,6 +22,7 @@ from mtlplug.study.ledger import Ledger
 from mtlplug.study.plan import Cell, as_options
 from mtlplug.study.results import DONE, FAILED
 from mtlplug.study.settings import FINETUNE
+from mtlplug.study.worker import ALL_DEVICES, DEVICES
 
 BUSY = "busy"
 """What becomes of a cell that another process works on."""
@@ -172,6 +173,9 @@ def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path)
     words = [*launcher, str(script), *words_of(options, given())]
     ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
+    if (shown := environment.pop(ALL_DEVICES, None)) is not None:
+        environment.pop(DEVICES, None)
+        environment |= {DEVICES: shown} if shown else {}
     try:
         ended = subprocess.run(words, env=environment, check=False)
     except OSError as error:

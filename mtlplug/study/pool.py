@@ -21,7 +21,7 @@ from mtlplug.study.cell import record_crash
 from mtlplug.study.executors import Ended, Executor, Resources
 from mtlplug.study.plan import Cell
 from mtlplug.study.results import FAILED
-from mtlplug.study.worker import Forked, Process, Started
+from mtlplug.study.worker import DEVICES, Forked, Process, Started
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Pool(Executor):
             resources.folder,
             resources.workers or size,
             resources.threads,
-            [str(number) for number in range(gpus)],
+            visible_devices(gpus),
             resources.launcher,
             fork=resources.fork,
         )
@@ -156,6 +156,12 @@ class Pool(Executor):
         worker = Worker(process, slot)
         self._selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
+
+
+def visible_devices(count: int) -> list[str]:
+    """What each of so many GPUs is called where processes are told which one is theirs."""
+    shown = os.environ.get(DEVICES)
+    return shown.split(",")[:count] if shown else [str(number) for number in range(count)]
 
 
 def _reason(code: int) -> str:

@@ -27,6 +27,11 @@ from typing import IO, Any, Protocol
 CELLS_BETWEEN_TRIMS = 10
 """Cells after which a worker gives freed memory back to the system."""
 
+DEVICES = "CUDA_VISIBLE_DEVICES"
+
+ALL_DEVICES = "MTLPLUG_DRIVERS_DEVICES"
+"""What a driver's `DEVICES` says, where each of its processes sees one GPU; "": it is not set."""
+
 SERVE = "from mtlplug.study.worker import serve; serve()"
 
 
@@ -58,7 +63,8 @@ class Started:
     def __init__(self, threads: int, device: str | None) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         if device is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = device
+            # A launcher takes all GPUs that the driver has.
+            environment |= {DEVICES: device, ALL_DEVICES: os.environ.get(DEVICES, "")}
         self._process = subprocess.Popen(
             [sys.executable, "-c", SERVE],
             stdin=subprocess.PIPE,

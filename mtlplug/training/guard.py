@@ -19,6 +19,23 @@ NAMED = 5
 """Examples of a task that are named at most."""
 
 
+class OnItsWay:
+    """A number that a device has yet to compute; reading it waits for this number alone.
+
+    `float(tensor)` would wait for all that has been launched since, too.
+    """
+
+    def __init__(self, number: Tensor) -> None:
+        self._host = torch.empty((), dtype=number.dtype, pin_memory=True)
+        self._host.copy_(number, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record(torch.cuda.current_stream(number.device))
+
+    def __float__(self) -> float:
+        self._copied.synchronize()
+        return float(self._host)
+
+
 class Guard:
     """Looks at the gradient of every step, the same on all ranks.
 
@@ -54,11 +71,11 @@ class Guard:
         norm = self._engine.engine.get_global_grad_norm()
         if norm is None:  # without ZeRO
             return
-        before, self._last = self._last, (number, step, norm)
-        if not (isinstance(norm, Tensor) and norm.is_cuda):
+        later = isinstance(norm, Tensor) and norm.is_cuda
+        self.settle()  # an overflow is told at once: the step before it comes first
+        self._last = number, step, OnItsWay(norm) if later else norm
+        if not later:
             self.settle()
-        elif before is not None:
-            self._look(*before)
 
     def settle(self) -> None:
         """Look at the last step before something is saved.

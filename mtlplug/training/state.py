@@ -144,6 +144,8 @@ def restore(engine: DeepSpeedEngine, shards: Shards, shared: Mapping[str, Any]) 
     """
     _check_shapes(engine, shared["shapes"])
     optimizer = engine.basic_optimizer
+    # Such optimizers count steps where the parameters are, wherever the run has begun.
+    on_device = any(optimizer.defaults.get(each) for each in ("fused", "capturable"))
     owners: dict[Tensor, dict[str, Any]] = {}
     for piece in pieces(engine):
         piece.of(piece.owner).copy_(shards.read(MASTER, piece.name, piece.start, piece.length))
@@ -153,7 +155,7 @@ def restore(engine: DeepSpeedEngine, shards: Shards, shared: Mapping[str, Any]) 
                 state[key] = torch.zeros_like(piece.owner, requires_grad=False)
             piece.of(state[key]).copy_(shards.read(key, piece.name, piece.start, piece.length))
         for key, (value, place) in shards.scalars(piece.name).items():
-            device = piece.owner.device if place == "device" else "cpu"
+            device = piece.owner.device if place == "device" or on_device else "cpu"
             state[key] = value if place == "number" else torch.tensor(value, device=device)
     optimizer.state.update({owner: state for owner, state in owners.items() if state})
     _update_model(engine)
@@ -165,7 +167,8 @@ def restore(engine: DeepSpeedEngine, shards: Shards, shared: Mapping[str, Any]) 
 def restore_random(engine: DeepSpeedEngine, shards: Shards) -> None:
     """Put this rank's random generators back."""
     torch.set_rng_state(shards.own("random/torch", engine.global_rank))
-    if engine.device.type == "cuda":
+    began_on_cuda = shards.has("random/cuda", engine.global_rank)
+    if engine.device.type == "cuda" and began_on_cuda:
         torch.cuda.set_rng_state(shards.own("random/cuda", engine.global_rank), engine.device)
     state = shards.facts[engine.global_rank]["random"]
     version, internal, gauss = state["python"]
@@ -239,6 +242,10 @@ class Shards:
         for key in self._files[0].keys():  # noqa: SIM118
             if key.startswith("buffer/"):
                 yield key.removeprefix("buffer/")
+
+    def has(self, key: str, rank: int) -> bool:
+        """Whether a rank's file holds a tensor."""
+        return key in self._files[rank].keys()  # noqa: SIM118
 
     def own(self, key: str, rank: int) -> Tensor:
         """A tensor of one rank's file."""

@@ -43,6 +43,8 @@ class LightStep:
             engine.enable_backward_allreduce = False
         if type(zero) is not DeepSpeedZeroOptimizer or zero.cpu_offload:
             return
+        if not zero.compute_grad_norm:  # then DeepSpeed's own search is all that finds an overflow
+            return
         # The weights are views of the flat tensor that the step has just written.
         zero._update_model_bit16_weights = _keep
         if ranks == 1:

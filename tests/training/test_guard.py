@@ -13,6 +13,7 @@ import torch
 from mtlplug.batching.loader import Step
 from mtlplug.data.build import TaskData
 from mtlplug.errors import MtlplugError
+from mtlplug.training import guard as guard_module
 from mtlplug.training.engine import Engine
 from mtlplug.training.guard import OVERFLOWS, Guard
 from mtlplug.training.loop import Progress, exploded
@@ -84,6 +85,45 @@ def test_overflows_of_fp16_are_ordinary_until_there_are_many() -> None:
         guard.after(number, None)  # type: ignore[arg-type]
     with pytest.raises(MtlplugError, match=r"fp16 in 50 steps in a row.*--precision bf16"):
         guard.after(len(norms), None)  # type: ignore[arg-type]
+
+
+def test_a_device_is_looked_at_one_step_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are looked at in their order, also where DeepSpeed tells an overflow at once."""
+    read = []
+
+    class Stand:
+        """For a number that a device computes."""
+
+        def __init__(self, number: Any) -> None:
+            self.number = number
+
+        def __float__(self) -> float:
+            read.append(float(self.number))
+            return read[-1]
+
+    class OnDevice(torch.Tensor):
+        """A tensor that says that it is on a GPU."""
+
+        is_cuda = True
+
+    monkeypatch.setattr(guard_module, "OnItsWay", Stand)
+    norm = torch.tensor(1.0).as_subclass(OnDevice)
+    norms: list[Any] = [norm, norm]
+    norms += [math.inf, norm] * (OVERFLOWS + 1)
+    found = iter(norms)
+    engine = SimpleNamespace(
+        precision="fp16", engine=SimpleNamespace(get_global_grad_norm=lambda: next(found))
+    )
+    guard = Guard(engine)  # type: ignore[arg-type]
+    guard.after(1, None)  # type: ignore[arg-type]
+    assert read == []
+    guard.after(2, None)  # type: ignore[arg-type]
+    assert read == [1.0]
+    for number in range(3, len(norms) + 1):  # overflows that come and go are no reason to stop
+        guard.after(number, None)  # type: ignore[arg-type]
+    assert read == [1.0] * (1 + 1 + OVERFLOWS)
+    guard.settle()
+    assert len(read) == 2 + OVERFLOWS + 1
 
 
 def test_a_run_stops_before_anything_is_saved(

@@ -21,6 +21,7 @@ from mtlplug.doctor.ranks import train_on_ranks
 from mtlplug.training import engine as engine_module
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine
+from mtlplug.training.guard import Guard
 from mtlplug.training.launch import start
 from mtlplug.training.pretrain import new_model
 from mtlplug.training.zero import LightStep, square_sum
@@ -133,6 +134,20 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(
     engine.engine.destroy()
 
 
+def test_no_norm_is_asked_for_where_deepspeed_is_told_so(data: list[TaskData]) -> None:
+    """Then its own step is taken, and a search for overflows with it."""
+    config = RunConfig(precision="fp32", gradient_clipping=0.0)
+    resolved = resolve_deepspeed(config, 1)
+    resolved["zero_optimization"]["compute_grad_norm"] = False
+    model = new_model(toy.encoder(), data, seed=3)
+    engine = Engine(model, config, resolved, 10**9, start())
+    before = engine.weights()
+    engine.step(next(steps(data, engine.world)))
+    assert engine.gradient_norm is None
+    assert difference(engine.weights(), before)[0] > 0
+    engine.engine.destroy()
+
+
 def test_another_optimizer_keeps_deepspeeds_search(data: list[TaskData]) -> None:
     """In bf16 an optimizer that is not fused could not leave a step out."""
     sgd = {"type": "SGD", "params": {"lr": 1e-3}}
@@ -196,17 +211,19 @@ def test_graphs_train_alike(data: list[TaskData], precision: str, tolerance: flo
 
 @pytest.mark.gpu
 def test_no_step_in_bf16_waits_for_the_gpu(data: list[TaskData]) -> None:
-    """Forward, backward and update, replayed and not."""
+    """Forward, backward and update, replayed and not, and the look at the gradient's norm."""
     config = RunConfig(precision="bf16")
     model = new_model(toy.encoder(), data, seed=3)
     engine = Engine(model, config, resolve_deepspeed(config, 1), 10**9, start())
     prepared = list(steps(data, engine.world))
+    guard = Guard(engine)
     for step in prepared * 2:
         engine.step(step)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for step in prepared:
+        for number, step in enumerate(prepared):
             engine.step(step)
+            guard.after(number, step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     engine.engine.destroy()
