@@ -46,6 +46,7 @@ from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine
+from mtlplug.training.guard import Guard
 from mtlplug.training.launch import start
 from mtlplug.training.pretrain import build_data, prepare_steps
 from mtlplug.workspace import open_workspace
@@ -110,13 +111,26 @@ def apart(engine: Engine, steps: Iterator[Step], number: int, world: World) -> d
     return {f"{name}_ms": round(1e3 * median(values), 2) for name, values in times.items()}
 
 
-def in_a_row(engine: Engine, steps: Iterator[Step], number: int, world: World) -> dict[str, Any]:
+def guarded(engine: Engine) -> Callable[[Step], None]:
+    """A step, and the look at its gradient that training takes."""
+    guard, numbers = Guard(engine), itertools.count(1)
+
+    def train(step: Step) -> None:
+        engine.step(step)
+        guard.after(next(numbers), step)
+
+    return train
+
+
+def in_a_row(
+    train: Callable[[Step], Any], steps: Iterator[Step], number: int, world: World
+) -> dict[str, Any]:
     """Steps as in training: seconds, tokens, and the lengths of what was encoded."""
     lengths: list[int] = []
     synchronize(world.device)
     started = time.perf_counter()
     for step in itertools.islice(steps, number):
-        engine.step(step)
+        train(step)
         for micro_batch in step.micro_batches:
             lengths += micro_batch.stream.lengths
     synchronize(world.device)
@@ -163,9 +177,9 @@ def measure(case: str, options: dict[str, Any], warmup: int, number: int) -> dic
     )
     for step in itertools.islice(steps, warmup):
         engine.step(step)
-    waits = waits_in(engine.step, next(steps))
+    waits = waits_in(guarded(engine), next(steps))
     times = apart(engine, steps, number, world)
-    row = in_a_row(engine, steps, 2 * number, world)
+    row = in_a_row(guarded(engine), steps, 2 * number, world)
     memory = peaks(world)
     ceiling = gemm_ceiling(encoder.hidden_size, dtype_of(precision), world.device)["mean"]
     speed = 3 * flops.forward(row["lengths"]) / row["seconds"]
