@@ -54,7 +54,9 @@ for each in (data, finetune, plugins, study):
 @click.option("--bf16", "precision", flag_value="bf16", help="The same as --precision bf16.")
 @steps_of_trainer
 @named("max-epochs", type=int, help="Epochs at the most. [10]")
-@click.option("--patience", type=int, help="Epochs without improvement before stopping. [3]")
+@click.option(
+    "--patience", type=int, help="Epochs without improvement before stopping; 0: never. [3]"
+)
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW. [5e-5]")
 @click.option("--warmup-ratio", type=float, help="Share of steps the rate rises over. [0]")
 @click.option("--weight-decay", type=float, help="AdamW's weight decay. [0]")
@@ -68,7 +70,9 @@ for each in (data, finetune, plugins, study):
 @named("log-to", metavar="NAMES", help="Trackers by commas: tensorboard, wandb, mlflow, trackio.")
 @click.option("--save-minutes", type=float, help="Most minutes between checkpoints. [10]")
 @click.option("--keep-checkpoints", type=int, help="Newest checkpoints kept. [2]")
-@click.option("--hang-seconds", type=float, help="A rank that hangs so long ends the run. [120]")
+@click.option(
+    "--hang-seconds", type=float, help="A rank that hangs so long ends the run; 0: none does. [120]"
+)
 @click.option(
     "--allow-change",
     multiple=True,

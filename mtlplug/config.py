@@ -230,7 +230,8 @@ def _checked(layer: Layer) -> dict[str, Any]:
     for key, value in layer.values.items():
         name = ALIASES.get(key, key)
         if name not in known:
-            meant = did_you_mean(key, [*known, *ALIASES])
+            aliases = [alias for alias, ours in ALIASES.items() if ours in known]
+            meant = did_you_mean(key, [*known, *aliases])
             raise MtlplugError(
                 f"{layer.origin}: unknown {layer.noun} '{key}'{meant}; "
                 f"known: {', '.join(sorted(known))}"

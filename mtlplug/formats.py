@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from mtlplug.scoring import Detail
 
 CONTRACT = 1
-"""Version of what this module and `mtlplug.heads`, `ragged` and `schemes` promise to formats.
+"""Version of what this module, `mtlplug.heads`, `ragged`, `schemes`, `spans`, `scoring`, `errors`,
+`testing` and the hooks promise to formats.
 
 It is raised when a format that worked no longer would."""
 

@@ -133,6 +133,15 @@ def test_a_suite_sets_no_option_of_the_user() -> None:
             resolve({}, {name: "x"}, "suite 'x'")
 
 
+def test_a_suite_is_told_of_what_it_may_set() -> None:
+    """Nor is another name of such an option what may be meant; of those it may set it is."""
+    with pytest.raises(MtlplugError) as told:
+        resolve({}, {"output": "x"}, "suite 'x'")
+    assert "output_dir" not in str(told.value)
+    with pytest.raises(MtlplugError, match="did you mean 'max_seq_length'"):
+        resolve({}, {"max_seq_lengt": 3}, "suite 'x'")
+
+
 @pytest.mark.parametrize(
     ("ranks", "more", "expected"), [("1", (), 8), ("4", (), 32), ("2", ("3",), 48)]
 )

@@ -1,42 +1,4 @@
-"""Suites: TOML files of tasks, groups and defaults.
-
-The format, by example::
-
-    name = "mine"                       # default: the file's name
-    title = "Two tasks about biology"
-
-    [defaults]                          # of a run; keys are command-line options
-    batch_size = 64
-
-    [groups]                            # names of tasks or groups, or patterns such as "bio_*"
-    bio = ["bio_ner", "hub_ner"]        # the pretrain tasks of a format are a group anyway
-
-    [tasks.bio_ner]
-    format = "SL"                       # code of an installed task format
-    role = "pretrain"                   # pretrain (default), target or extra (only when named)
-    train = "bio/train.conll.gz"        # relative to --data, else to this file
-    valid = "bio/valid.conll.gz"
-    test = { path = "bio/test.txt", reader = "conll", encoding = "cp1252" }
-    splits = { tweets = "bio/tweets.conll" }          # splits of other names
-    columns = { tokens = 0, tags = -1 } # the format's column = the file's own
-    labels = ["O", "B-GENE", "I-GENE"]  # default: learnt from the training rows
-    metric = "f1"                       # default: the format's headline
-    weight = 2.0                        # factor on the loss
-    options = { max_length = 256 }      # the format's; every task has max_length (tokens)
-    info = { language = "en", licence = "CC0" }       # anything, for people
-
-    [tasks.hub_ner]
-    format = "SL"
-    dataset = "someone/some_ner"        # a Hugging Face dataset
-    revision = "FULL COMMIT ID"
-    columns = { tokens = "words", tags = "ner_tags" }
-    train = { split = "train" }
-    valid = { split = "validation" }
-
-    [tasks.from_the_web]
-    format = "QA"
-    train = { url = "https://...", sha256 = "HEXADECIMAL", part = "first 4/5 by context" }
-    valid = { url = "https://...", sha256 = "HEXADECIMAL", part = "last 1/5 by context" }
+"""Suites: TOML files of tasks, groups and defaults. `docs/suites.md` has every key of theirs.
 
 A split is a path, or a table with the settings of `mtlplug.data.sources.Source`; every setting
 but `path`, `url`, `sha256`, `split` and `part` may also stand at the task and is then for all its
