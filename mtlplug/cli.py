@@ -260,6 +260,11 @@ def doctor(
     help="An option of the task's format, other than in training: n_best=3; may be repeated.",
 )
 @click.option("--encoding", default="utf-8", show_default=True, help="Of the file.")
+@click.option(
+    "--header/--no-header",
+    default=True,
+    help="Whether a TSV or CSV file names its columns. [yes]",
+)
 @shown_errors
 def predict(folder: Path, file: Path, tasks: str, **options: Any) -> None:
     """Predict with a finished run: one answer for each row of a file or of standard input.

@@ -25,7 +25,7 @@ from mtlplug.workspace import open_workspace
 
 TASK_COLUMNS = (
     "task", "format", "role", "labels", "train\nrows", "valid\nrows", "features", "median\ntokens",
-    "99 %", "other\nsplits", "found, cut, dropped, repaired",
+    "99\u00a0%", "other\nsplits", "found, cut, dropped, repaired",
 )  # fmt: skip
 
 

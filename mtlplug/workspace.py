@@ -39,6 +39,12 @@ class Workspace:
     config: RunConfig
     origins: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def given(self) -> set[str]:
+        """Names of the options that come from the command, its files and `--set`."""
+        suite = f"suite '{self.suite.name}'"
+        return {name for name, origin in self.origins.items() if origin != suite}
+
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The encoder's tokenizer."""

@@ -40,8 +40,8 @@ def unreadable(path: Path, error: OSError) -> MtlplugError:
     """The error for a file that is not there or cannot be opened."""
     if isinstance(error, FileNotFoundError):
         return MtlplugError(
-            f"file {path} does not exist; check its path (those of a suite start from the folder "
-            "given with --data)"
+            f"file {path} does not exist; check its path (those of a suite start from its own "
+            "folder, or from the one given with --data)"
         )
     return MtlplugError(f"file {path} cannot be read ({error.strerror or error})")
 
@@ -64,8 +64,8 @@ def lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
                 yield number, line.rstrip("\r\n")
     except UnicodeError:
         raise MtlplugError(
-            f"{path}, line {_undecodable_line(path, codec, number)} is not {encoding}; set the "
-            'file\'s encoding in the suite, for example encoding = "cp1252"'
+            f"{path}, line {_undecodable_line(path, codec, number)} is not {encoding}; say "
+            f'what it is, in the suite (encoding = "{_likely(path)}", perhaps) or with --encoding'
         ) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         after = f" after line {number}" if number else ""
@@ -103,6 +103,15 @@ def _codec(encoding: str) -> str:
             f"unknown encoding {encoding!r}; use a name Python knows, for example utf-8 or cp1252"
         ) from None
     return "utf-8-sig" if name == "utf-8" else name
+
+
+def _likely(path: Path) -> str:
+    """The encoding of a file that is not what it was said to be."""
+    if path == STDIN:
+        return "cp1252"
+    with open_binary(path) as binary:
+        marked = binary.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if marked else "cp1252"
 
 
 def _undecodable_line(path: Path, codec: str, read: int) -> int:

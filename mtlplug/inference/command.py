@@ -54,6 +54,7 @@ def predict(
     output_format: str,
     to: Path | None,
     encoding: str,
+    header: bool,
 ) -> None:
     """Predict for each row of a file as it is read, and write one answer a row.
 
@@ -64,7 +65,7 @@ def predict(
         raise unknown("format of the output", output_format, WRITERS)
     kind = kind_of(path, kind)
     predictor = Predictor(open_run(folder, tasks), tasks, options)
-    rows = _Kept(read_rows(path, kind, columns, encoding))
+    rows = _Kept(read_rows(path, kind, columns, encoding, header=header))
     with _opened(to) as file:
         for prediction in predictor(rows):
             file.write(WRITERS[output_format](rows.next(), prediction))

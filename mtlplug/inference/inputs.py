@@ -40,7 +40,12 @@ def kind_of(path: Path, given: str | None) -> str:
 
 
 def read_rows(
-    path: Path, kind: str, columns: Mapping[str, Column], encoding: str = "utf-8"
+    path: Path,
+    kind: str,
+    columns: Mapping[str, Column],
+    encoding: str = "utf-8",
+    *,
+    header: bool = True,
 ) -> Iterator[Row]:
     """The rows of a file, as they are read.
 
@@ -50,6 +55,7 @@ def read_rows(
         columns: for a format's columns the file's own, as in a suite; of a CoNLL file `tokens`
             alone, which is the first where it is not said.
         encoding: as Python names it.
+        header: whether the first line of a TSV or CSV file names its columns.
 
     Raises:
         MtlplugError: the file is not there or is malformed.
@@ -64,7 +70,8 @@ def read_rows(
     else:
         if path == STDIN and kind == "parquet":
             raise MtlplugError("a Parquet file cannot be read from standard input; name the file")
-        yield from Source(path, reader=kind, columns=columns, encoding=encoding).rows()
+        source = Source(path, reader=kind, columns=columns, encoding=encoding, header=header)
+        yield from source.rows()
 
 
 def _sentences(path: Path, column: Column, encoding: str) -> Iterator[Row]:

@@ -24,7 +24,7 @@ from mtlplug.model.encoder import Encoder
 from mtlplug.model.loading import load_tokenizer
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.plugin_manager import load_plugins
-from mtlplug.training.folder import RunFolder
+from mtlplug.training.folder import RunFolder, is_report
 from mtlplug.workspace import cache_folder
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"the run in {path} is not complete; give the command that started it again, "
             "and it goes on"
         )
+    if not is_report(report):
+        raise folder.no_report()
     for part in (folder.encoder, folder.heads):
         if not part.is_dir():
             raise MtlplugError(

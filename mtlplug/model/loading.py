@@ -55,9 +55,16 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     check_folder(name_or_path)
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except (*LOAD_ERRORS, KeyError, AttributeError, TypeError) as error:
         raise cannot_load("tokenizer", name_or_path, error) from error
+    # For a folder without one transformers makes a tokenizer that knows no word.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise MtlplugError(
+            f"'{name_or_path}' has no tokenizer that knows a word; put tokenizer.json, or the "
+            "files of its vocabulary, beside config.json"
+        )
+    return tokenizer
 
 
 def position_limit(name_or_path: str) -> int:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 SAME = "≈"
 """Mark of a score that cannot be told from the baseline's."""
 
+UNJUDGED = "?"
+"""Mark of a score of which that cannot be said."""
+
 INCOMPLETE = "†"
 """Mark of a figure made of fewer scores than planned."""
 

@@ -66,6 +66,7 @@ class Evaluation:
         metrics: official ones, with `loss`.
         rows: those that became features, in order.
         details: tables of the format.
+        rows_before: of the split when the run was trained, where it has another number now.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Evaluation:
     metrics: Mapping[str, float]
     rows: Sequence[ScoredRow]
     details: Sequence[Detail]
+    rows_before: int | None = None
 
     @property
     def headline(self) -> str:
@@ -194,6 +196,7 @@ def evaluate_run(
                      built.stores)  # fmt: skip
     results = _predict(run, built, split, int(options["max_tokens"]))
     store = built.stores[split]
+    rows_before = run.run["tasks"][task]["splits"].get(split, {}).get("rows")
     references = [store.reference(number) for number in range(len(store))]
     predictions = [results[number][1] for number in range(len(store))]
     metrics = task_format.metrics(built.task, predictions, references)
@@ -201,7 +204,14 @@ def evaluate_run(
     rows = _rows(builder, built, split, [results[n] for n in range(len(store))], references)
     details = task_format.detail(built.task, predictions, references)
     return Evaluation(
-        folder, built.task, task_format, split, {"loss": loss, **metrics}, rows, details
+        folder,
+        built.task,
+        task_format,
+        split,
+        {"loss": loss, **metrics},
+        rows,
+        details,
+        rows_before if rows_before != store.meta["rows"] and not all_rows else None,
     )
 
 

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mtlplug.errors import MtlplugError
-from mtlplug.training.folder import RunFolder
+from mtlplug.training.folder import RunFolder, is_report
 
 Scores = Mapping[str, Mapping[str, float]]
-
-IN_REPORT = {"best_epoch", "epochs", "loader_wait", "seconds", "tokens", "world_size"}
-"""Keys of `report.json` without which a run cannot be shown."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,8 @@ def read_record(folder: Path) -> Record:
     if not isinstance(run, dict) or not {"options", "tasks", "decides"} <= run.keys():
         raise files.without_run()
     report = files.read("report.json")
-    if report is not None and not (isinstance(report, dict) and report.keys() >= IN_REPORT):
-        raise files.damaged("report.json", "it is no report of a run")
+    if report is not None and not is_report(report):
+        raise files.no_report()
     steps, epochs = [], []
     for line in _lines(folder / "metrics.jsonl"):
         if line.get("event") == "step":

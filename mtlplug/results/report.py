@@ -52,6 +52,12 @@ def print_evaluation(
     """Print tables: metrics, the format's details, lengths, repairs, comparison, errors."""
     console = new_console()
     print_table(console, _metrics(evaluation))
+    if evaluation.rows_before is not None:
+        console.print(
+            f"when the run was trained the split had {evaluation.rows_before:,} rows: these scores "
+            "are not those of its report",
+            highlight=False,
+        )
     for each in evaluation.details:
         print_table(console, _detail(each))
     print_table(console, _parts(evaluation, "tokens", "by length", evaluation.by_length()))

@@ -52,6 +52,14 @@ def grid_of(results: Results) -> dict[tuple[str, str], Summary]:
     return grid
 
 
+def unjudged(grid: Grid, target: str, column: str) -> bool:
+    """Whether a score stands beside a baseline that it cannot be compared with: neither has any
+    spread, or there are fewer than two seeds of one.
+    """
+    both = {(target, column), (target, BASELINE)} <= grid.keys() and column != BASELINE
+    return both and grid[target, column].differs is None
+
+
 def shared_targets(grid: Grid, targets: Sequence[str], columns: Sequence[str]) -> list[str]:
     """The targets that every column has, leaving out columns without any score."""
     return _shared(targets, columns, lambda key: key in grid)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mtlplug.pages.wording import duration, listing, plural, signed
 from mtlplug.study.aggregates import Grid, averages, grid_of, groups_of, shared_targets
-from mtlplug.study.results import BASELINE, Column, Results
+from mtlplug.study.results import BASELINE, Results
 from mtlplug.study.statistics import SIGNIFICANT, Comparison, compare, differs, holm, targets_needed
 
 
@@ -45,9 +45,9 @@ class Study:
             *([self.grid[row, name].mean for row in self.shared] for name in (first, second))
         )
 
-    def column(self, name: str) -> Column:
-        """The column of a name."""
-        return next(each for each in self.results.columns if each.name == name)
+    def seconds(self, name: str) -> float | None:
+        """What the pre-finetuning of a column took."""
+        return next(each.seconds for each in self.results.columns if each.name == name)
 
 
 def findings(study: Study) -> list[str]:
@@ -68,7 +68,7 @@ def _best(study: Study) -> str:
         return (
             f"{where}, {only} scores {study.means[only]:.1f}; there is nothing to compare it with."
         )
-    best = max(study.gains, key=lambda name: study.means[name])
+    best = max(study.gains, key=lambda name: (study.means[name], -(study.seconds(name) or 0.0)))
     gain = study.gains[best]
     span = ""
     if gain.interval:
@@ -81,14 +81,30 @@ def _best(study: Study) -> str:
         head = f"{where} no encoder scores above the baseline; {best} comes closest: {figures}."
     else:
         head = f"{where}, {best} scores best: {figures}."
+    if len(study.shared) == 1:
+        return f"{head} {_on_one_target(study, best)}"
     return f"{head} {_verdict(gain, study.ps.get(best), len(study.ps))}"
+
+
+def _on_one_target(study: Study, best: str) -> str:
+    """Where there are no targets to test over, what the seeds say."""
+    differs = study.grid[study.shared[0], best].differs
+    if differs is None:
+        return "Too few seeds, or scores that are all the same, cannot say more."
+    can = "can" if differs else "cannot"
+    return (
+        f"By the spread over seeds it {can} be told from the baseline (Welch's 95 % interval); "
+        "that says nothing of other targets."
+    )
 
 
 def _verdict(gain: Comparison, p: float | None, tests: int) -> str:
     """Whether a comparison over targets can be told from chance."""
     if p is not None and p < SIGNIFICANT:
         return f"That difference can be told from chance ({_how(p, tests)})."
-    if p is None or not gain.can_tell(tests):
+    if p is None:
+        return "They are equal on each target."
+    if not gain.can_tell(tests):
         return f"Whether that is more than chance cannot be told: {_few(tests)}."
     return f"That difference cannot be told from chance ({_how(p, tests)})."
 
@@ -109,12 +125,10 @@ def _few(tests: int) -> str:
 
 def _cheapest(study: Study) -> str:
     """The cheapest column that the test cannot tell from the best."""
-    timed = {
-        name: seconds for name in study.gains if (seconds := study.column(name).seconds) is not None
-    }
+    timed = {name: seconds for name in study.gains if (seconds := study.seconds(name)) is not None}
     if len(timed) < 2:
         return ""
-    best = max(timed, key=lambda name: study.means[name])
+    best = max(timed, key=lambda name: (study.means[name], -timed[name]))
     against = {name: study.versus(best, name) for name in timed if name != best}
     cheaper = [name for name in against if timed[name] < timed[best]]
     if not cheaper:

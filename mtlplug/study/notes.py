@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mtlplug.pages.table import INCOMPLETE, PARTIAL, SAME
-from mtlplug.study.aggregates import Grid, shared_targets
+from mtlplug.pages.table import INCOMPLETE, PARTIAL, SAME, UNJUDGED
+from mtlplug.study.aggregates import Grid, shared_targets, unjudged
 from mtlplug.study.results import FAILED, Results
 
 LISTED = 6
@@ -79,6 +79,11 @@ def about_scores(results: Results, grid: Grid) -> list[str]:
         )
     if seeds < 2:
         notes.append("one seed: no score can be told from the baseline's")
+    elif any(unjudged(grid, target, column) for target, column in grid):
+        notes.append(
+            f"{UNJUDGED} nothing can be said: there is but one score of it or of the baseline, or "
+            "neither has any spread"
+        )
     notes += about_incomplete(results, grid)
     notes += [
         f"{column.name} failed: {_line(column.error)}"

@@ -15,7 +15,7 @@ The table, by example::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,15 @@ def settings_of(workspace: Workspace, given: Mapping[str, Any]) -> Settings:
     check_table(table, KEYS, f"{where}: [study]")
     groups = given.get("groups") or ",".join(table.get("groups", [])) or ALL
     targets = _names(given.get("targets")) or table.get("targets") or _of_role_target(suite)
+    columns = _columns(suite, groups)
+    _check_unseen(suite, columns, targets)
     return Settings(
-        columns=_columns(suite, groups),
+        columns=columns,
         targets=_targets(suite, targets),
         rates=_rates(given.get("rates") or table.get("rates") or RATES),
         seeds=_seeds(given.get("seeds") or table.get("seeds") or SEEDS),
-        pretrain=_options(table, given, PRETRAIN, where),
-        finetune=_options(table, given, FINETUNE, where),
+        pretrain=_options(table, given, PRETRAIN, where, workspace.given),
+        finetune=_options(table, given, FINETUNE, where, workspace.given),
     )
 
 
@@ -111,6 +113,19 @@ def _columns(suite: Suite, groups: str) -> tuple[str, ...]:
     for name in names:
         suite.select(name)
     return (BASELINE, *names)
+
+
+def _check_unseen(suite: Suite, columns: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse to finetune on what an encoder has been pre-finetuned on: no column would say so."""
+    for column in columns:
+        seen = [] if column == BASELINE else [task.name for task in suite.select(column)]
+        for target in targets:
+            if target in seen:
+                raise MtlplugError(
+                    f"target '{target}' is one of the tasks of '{column}'; leave it out of the "
+                    "groups, or choose other --targets: a study finetunes on tasks that no encoder "
+                    "has seen"
+                )
 
 
 def _of_role_target(suite: Suite) -> list[str]:
@@ -157,11 +172,12 @@ def _seeds(values: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _options(
-    table: Mapping[str, Any], given: Mapping[str, Any], kind: str, where: str
+    table: Mapping[str, Any], given: Mapping[str, Any], kind: str, where: str, own: Set[str]
 ) -> dict[str, Any]:
-    """Options of runs: the table's, then those given as `KEY=VALUE`."""
+    """Options of runs: the table's but for those of the command, then those of `KEY=VALUE`."""
     said = _checked(table.get(kind, {}), kind, f"{where}: [study.{kind}]")
-    return said | _checked(given.get(kind) or {}, kind, f"--{kind}")
+    left = {key: value for key, value in said.items() if key not in own}
+    return left | _checked(given.get(kind) or {}, kind, f"--{kind}")
 
 
 def _checked(values: Mapping[str, Any], kind: str, where: str) -> dict[str, Any]:

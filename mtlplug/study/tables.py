@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from mtlplug.pages.table import EDGE, INCOMPLETE, NOTHING, PARTIAL, SAME, Cell, Table, figure
+from mtlplug.pages.table import (
+    EDGE,
+    INCOMPLETE,
+    NOTHING,
+    PARTIAL,
+    SAME,
+    UNJUDGED,
+    Cell,
+    Table,
+    figure,
+)
 from mtlplug.study.aggregates import (
     Grid,
     Summary,
@@ -13,6 +23,7 @@ from mtlplug.study.aggregates import (
     grid_of,
     groups_of,
     shared_targets,
+    unjudged,
 )
 from mtlplug.study.notes import (
     about_averages,
@@ -181,7 +192,9 @@ def _scores(results: Results, grid: Grid, target: str) -> list[Cell]:
         if summary is None:
             cells.append(Cell(_absent(results, target, column)))
             continue
-        mark = SAME * (summary.differs is False) + INCOMPLETE * (not summary.complete)
+        unknown = len(results.seeds) > 1 and unjudged(grid, target, column)
+        mark = SAME * (summary.differs is False) + UNJUDGED * unknown
+        mark += INCOMPLETE * (not summary.complete)
         best = len(known) > 1 and summary.mean == max(known)
         cells.append(figure(summary.mean, summary.deviation, mark=mark, best=best))
     return cells

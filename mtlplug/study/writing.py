@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mtlplug.pages.typesetting import RENDERERS, print_table
 from mtlplug.study.costs import costs
+from mtlplug.study.findings import Study, findings
 from mtlplug.study.ledger import write_json
 from mtlplug.study.page import all_tables, page
 from mtlplug.study.results import Results
@@ -23,7 +24,7 @@ PAGE = "report.html"
 
 
 def write_report(results: Results, folder: Path, console: Console) -> None:
-    """Write all files, each by a rename, and show the tables of scores and costs."""
+    """Write all files, each by a rename; show the tables of scores and costs, and what they say."""
     write_json(folder / RESULTS, results.as_dict())
     place = folder / "tables"
     place.mkdir(exist_ok=True)
@@ -34,6 +35,8 @@ def write_report(results: Results, folder: Path, console: Console) -> None:
     for table in (table_1(results), table_2(results), costs(results)):
         if table.rows:
             print_table(console, table)
+    for sentence in findings(Study(results)):
+        console.print(sentence, markup=False, highlight=False)
     console.print(f"page: {folder / PAGE}", markup=False, highlight=False, soft_wrap=True)
 
 

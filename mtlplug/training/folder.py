@@ -40,6 +40,9 @@ CONTENTS = (
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+IN_REPORT = {"best_epoch", "epochs", "loader_wait", "seconds", "tokens", "world_size"}
+"""Keys of `report.json` without which a run cannot be shown."""
+
 
 class RunFolder:
     """Reads and writes a run's folder. Files appear whole or not at all."""
@@ -168,6 +171,10 @@ class RunFolder:
         except (ValueError, OSError) as error:
             raise self.damaged(name, str(error)) from None
 
+    def no_report(self) -> MtlplugError:
+        """The sentence for a `report.json` of something else, or of an older version."""
+        return self.damaged("report.json", "it is no report of a run")
+
     def damaged(self, name: str, reason: str) -> MtlplugError:
         """The sentence for a file of the folder that is not as a run wrote it."""
         return MtlplugError(
@@ -289,6 +296,11 @@ def check_shared(folder: RunFolder, world: World) -> None:
             f"output folder {folder.path} is not the same on all hosts; "
             "choose one on a file system they share, with --output"
         )
+
+
+def is_report(found: Any) -> bool:
+    """Whether something is what `report.json` holds, as far as it is read again."""
+    return isinstance(found, dict) and found.keys() >= IN_REPORT
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -48,7 +48,8 @@ def test_wrong_encoding(tmp_path: Path, name: str) -> None:
     """The line that is not in the encoding is named; with the right one the file reads."""
     text = "text\n" + "plain\n" * 3000 + "na\xefve\n"
     path = write(tmp_path / name, text.encode("cp1252"))
-    assert f"{path}, line 3002 is not utf-8; set the file's encoding" in fault(path)
+    assert f"{path}, line 3002 is not utf-8; say what it is, in the suite" in fault(path)
+    assert 'encoding = "cp1252"' in fault(path)
     assert rows(path, encoding="cp1252")[-1] == {"text": "na\xefve"}
     assert "unknown encoding 'cp12'" in fault(path, encoding="cp12")
 
@@ -58,6 +59,7 @@ def test_utf16(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", "text\nä\n".encode("utf-16"))
     assert rows(path, encoding="utf-16") == [{"text": "ä"}]
     assert "line 1 is not utf-8" in fault(path)
+    assert 'encoding = "utf-16"' in fault(path)
     bare = write(tmp_path / "b.tsv", "text\na\n".encode("utf-16-le"))
     assert "line 1 holds a NUL byte" in fault(bare)
 

@@ -72,7 +72,11 @@ def test_jsonl_squad_and_tables(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "in.tsv").write_text("review\nw1 w2\n")
     more = ("--task", "kinds", "--column", "text=review")
     result = command("predict", trained, tmp_path / "in.tsv", *more)
-    assert lines(result.stdout)[0]["kinds"]["label"] in ("even", "odd")
+    (answer,) = lines(result.stdout)
+    assert answer["kinds"]["label"] in ("even", "odd")
+    more = ("--task", "kinds", "--column", "text=0", "--no-header")
+    result = command("predict", trained, tmp_path / "in.tsv", *more)
+    assert len(lines(result.stdout)) == 2
 
 
 def test_a_squad_file_is_read_article_by_article(

@@ -72,6 +72,7 @@ def _brought_by(distribution: str) -> Callable[[Path], None]:
         (shutil.rmtree, "does not exist; give the folder"),
         (_without("run.json"), "holds no run of mtlplug"),
         (_without("report.json"), "is not complete"),
+        (lambda folder: (folder / "report.json").write_text("{}"), "it is no report of a run"),
         (_without("heads"), "has no heads/"),
         (_without("heads/kinds.safetensors"), "cannot be loaded"),
         (_without("encoder/config.json"), "has no config.json"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModel
 
-from mtlplug.model.loading import position_limit, position_table
+from mtlplug.errors import MtlplugError
+from mtlplug.model.loading import load_tokenizer, position_limit, position_table
 from mtlplug.model.roads import INTERFACE_TYPES
 from tests.model.small_encoders import FAMILIES, PADDED_FAMILIES, tiny
 
@@ -23,3 +24,12 @@ def test_the_configuration_knows_the_longest_sequence(
     if model_type in INTERFACE_TYPES:
         monkeypatch.delattr(AutoModel, "from_config")
     assert position_limit(str(tmp_path)) == position_table(model)[1]
+
+
+def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
+    """Transformers makes one that knows no word, with which a run would train on nothing."""
+    tiny("bert").save_pretrained(tmp_path)
+    with pytest.raises(
+        MtlplugError, match=r"has no tokenizer that knows a word; put tokenizer\.json"
+    ):
+        load_tokenizer(str(tmp_path))

@@ -10,6 +10,7 @@ import pytest
 import mtlplug
 from mtlplug.errors import MtlplugError
 from mtlplug.results.evaluate import Evaluation, evaluate_run
+from tests import small_suite
 from tests.small_suite import command
 from tests.training.runs import read
 
@@ -83,6 +84,20 @@ def test_what_was_cut_has_its_own_score(suite: Path, runs: tuple[Path, Path]) ->
     parts = {name: rows for name, rows, _ in evaluate_run(folder, "tags").by_repair()}
     assert parts["words cut"] + parts["nothing"] == 8
     assert evaluate_run(runs[0], "tags").by_repair() == []
+
+
+def test_a_split_that_has_other_rows_now(suite: Path, tmp_path: Path) -> None:
+    """Its scores are not those of the report, which is said."""
+    mine = small_suite.write(tmp_path)
+    folder = tmp_path / "run"
+    done = command("run", "--groups", "kinds", "--suite", mine, "--output", folder,
+                   "--max-epochs", "1")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "when the run was trained" not in command("evaluate", folder, "--task", "kinds").stdout
+    file = tmp_path / "kinds" / "valid.tsv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:4]))
+    shown = command("evaluate", folder, "--task", "kinds").stdout
+    assert "when the run was trained the split had 8 rows" in shown
 
 
 def test_the_command(runs: tuple[Path, Path]) -> None:

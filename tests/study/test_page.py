@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from mtlplug.study.findings import Study, findings
 from mtlplug.study.page import page
 from mtlplug.study.results import BASELINE, FAILED, MISSING, Column, Results, Target
 from tests.study.example import TARGETS, UNFINISHED, example
+from tests.study.small_results import results_of
 
 EVIL = "<script>window.planted = 1</script>\"'><img src=http://example.org/x onerror=alert(1)>"
 
@@ -278,6 +280,34 @@ def test_findings_are_honest_where_data_are_thin() -> None:
     short = " ".join(findings(Study(example(states=UNFINISHED))))
     assert "On average over 9 targets" in short
     assert "3 of 96 cells are unfinished" in short
+
+
+def test_ties_go_to_the_cheaper_encoder() -> None:
+    """And where no target differs, that is said."""
+    scores = {("a", name): [50.0, 52.0] for name in (BASELINE, "QA", "C")}
+    columns = (Column(BASELINE), Column("QA", seconds=90.0), Column("C", seconds=10.0))
+    said = findings(Study(results_of({**scores, **_renamed(scores, "b")}, columns=columns)))
+    assert "C comes closest" in said[0]
+    assert said[0].endswith("They are equal on each target.")
+
+
+def _renamed(scores: dict[tuple[str, str], list[float]], name: str) -> Any:
+    return {(name, column): values for (_, column), values in scores.items()}
+
+
+@pytest.mark.parametrize(
+    ("scores", "sentence"),
+    [
+        ([80.0, 80.5, 81.0], "By the spread over seeds it can be told from the baseline"),
+        ([50.0, 53.0, 49.0], "it cannot be told from the baseline"),
+        ([51.0], "Too few seeds"),
+    ],
+)
+def test_one_target_is_judged_by_its_seeds(scores: list[float], sentence: str) -> None:
+    """No test over targets can be made."""
+    baseline = [50.0, 51.0, 49.0][: len(scores)]
+    found = findings(Study(results_of({("a", BASELINE): baseline, ("a", "SL"): scores})))
+    assert sentence in found[0]
 
 
 def test_charts_stay_inside_their_frame() -> None:

@@ -49,6 +49,22 @@ def test_options_go_before_the_table(workspace: Workspace) -> None:
     assert found.finetune == {"batch_size": 4, "max_epochs": 3}
 
 
+def test_an_option_of_the_command_goes_before_the_table(workspace: Workspace) -> None:
+    """A run of the study gets it with all others; only `--finetune` says otherwise."""
+    options = {"suite": str(workspace.suite.path), "batch_size": 2, "max_epochs": None}
+    given = open_workspace(options)
+    found = settings_of(given, {})
+    assert found.finetune == {}
+    assert found.pretrain == {"max_epochs": 1}
+    assert settings_of(given, {"finetune": {"batch_size": 8}}).finetune == {"batch_size": 8}
+
+
+def test_what_an_encoder_has_seen_is_no_target(workspace: Workspace) -> None:
+    """It would stand in the tables as unseen."""
+    with pytest.raises(MtlplugError, match=r"target 'kinds' is one of the tasks of 'SL\+C'"):
+        settings_of(workspace, {"groups": "SL,SL+C", "targets": "more_tags,kinds"})
+
+
 def test_all_is_every_combination(workspace: Workspace) -> None:
     """Seven of three groups, and the baseline."""
     columns = settings_of(workspace, {"groups": "all"}).columns

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtlplug.pages.table import EDGE, INCOMPLETE, PARTIAL, SAME, Cell, Table, figure
+from mtlplug.pages.table import EDGE, INCOMPLETE, PARTIAL, SAME, UNJUDGED, Cell, Table, figure
 from mtlplug.study.results import BASELINE, FAILED, MISSING, Column, Trial
 from mtlplug.study.tables import chosen_rates, intervals, table_1, table_2
 from tests.study.small_results import results_of
@@ -89,6 +89,17 @@ def test_missing_and_failed_are_told_apart() -> None:
     assert (found["average"]["QA"], found["average"]["SL+QA"]) == ("-", "-")
     assert noted(table, "QA failed") == "QA failed: OutOfMemoryError: 2 GiB"
     assert noted(table, "no score yet") == "no score yet, so without average: QA, SL+QA"
+
+
+def test_scores_without_spread_are_marked() -> None:
+    """Nothing can be said of them, which is not that they differ; the baseline bears no mark."""
+    scores = {("a", BASELINE): [50.0, 50.0], ("a", "SL"): [60.0, 60.0], ("a", "C"): [55.0, 61.0]}
+    table = table_1(results_of(scores))
+    found = texts(table)["a"]
+    assert found["SL"] == f"60.00 ± 0.00{UNJUDGED}"
+    assert found[BASELINE] == "50.00 ± 0.00"
+    assert UNJUDGED not in found["C"]
+    assert noted(table, UNJUDGED)
 
 
 def test_a_single_seed_has_no_deviation_and_no_verdict() -> None:
