@@ -89,6 +89,7 @@ class Graphs:
 
     Attributes:
         passes: replayed so far.
+        turn: number of the stream that lies where the graphs read.
 
     Args:
         model: of transformers, with packed attention that reads where sequences lie on the device.
@@ -126,9 +127,8 @@ class Graphs:
         # A function of autograd runs backward where some input of it needs a gradient.
         self._anchor = torch.zeros((), device=device, requires_grad=True)
         self._seen: Counter[Bucket] = Counter()
-        self._filled_for = 0  # streams so far
         self._pairs: dict[Bucket, Pair] = {}
-        self.passes = 0
+        self.passes = self.turn = 0
 
     def __call__(self, stream: TokenStream) -> Tensor:
         """Hidden states with their gradient. *Shape:* -> (T, D)."""
@@ -138,7 +138,7 @@ class Graphs:
             return self._encoded(stream, Plan.of(stream))
         self._seen[bucket] += 1
         self._fill(stream, bucket)
-        self._filled_for += 1
+        self.turn += 1
         if self._seen[bucket] == 1 or not (bucket in self._pairs or self._room()):
             return self._encoded(*self._filled(bucket))[:tokens]
         if bucket not in self._pairs:
@@ -217,17 +217,13 @@ class Graphs:
         self._pairs[bucket].forward.replay()
         return self._hidden_BD[:tokens].detach()
 
-    def turn(self) -> int:
-        """The number of the stream that lies where the graphs read."""
-        return self._filled_for
-
     def run_backward(self, bucket: Bucket, turn: int, gradient_TD: Tensor) -> None:
         """Add to the parameters' gradients.
 
         Raises:
             RuntimeError: another pass has begun since, and what this one kept is gone.
         """
-        if turn != self._filled_for:
+        if turn != self.turn:
             raise RuntimeError(
                 "an encoder that replays CUDA graphs goes backward before it goes forward again"
             )
@@ -261,7 +257,7 @@ class _Replay(torch.autograd.Function):
     def forward(ctx: Any, anchor: Tensor, graphs: Graphs, bucket: Bucket, tokens: int) -> Tensor:
         """Replay the forward pass."""
         hidden_TD = graphs.run_forward(bucket, tokens)
-        ctx.graphs, ctx.bucket, ctx.turn = graphs, bucket, graphs.turn()
+        ctx.graphs, ctx.bucket, ctx.turn = graphs, bucket, graphs.turn
         return hidden_TD
 
     @staticmethod

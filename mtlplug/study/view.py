@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mtlplug.pages.table import INCOMPLETE, NOTHING, SAME
+from mtlplug.pages.table import INCOMPLETE, NOTHING, SAME, UNJUDGED
 from mtlplug.pages.wording import MINUS, folded, score, signed
-from mtlplug.study.aggregates import Summary
+from mtlplug.study.aggregates import Summary, unjudged
 from mtlplug.study.findings import Study
 from mtlplug.study.results import BASELINE, FAILED, Column, Results, Target, Trial
 
@@ -131,7 +131,7 @@ def _heat_cell(study: Study, target: str, column: Column, place: str) -> HeatCel
     compared = column.name != BASELINE and baseline is not None
     difference = summary.mean - baseline.mean if compared and baseline else None
     marks = SAME * (summary.differs is False) + INCOMPLETE * (not summary.complete)
-    marks += "?" * (compared and summary.differs is None)
+    marks += UNJUDGED * unjudged(study.grid, target, column.name)
     return HeatCell(
         place=place,
         mean=score(summary.mean),

@@ -76,7 +76,7 @@ def near(best: float, untrained: float) -> float:
 
 
 def several_answers(data: TaskData) -> bool:
-    """Whether the rows have different answers, or one answer holds different things."""
+    """Whether the rows have different answers, made of more than one value."""
     store = data.stores[TRAIN]
     targets = [store.target(number).tolist() for number in range(len(store))]
     within = {value for target in targets for value in target} - {IGNORE}
