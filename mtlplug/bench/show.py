@@ -12,6 +12,7 @@ from mtlplug.bench.lengths import PADDED
 from mtlplug.bench.simulate import Link
 from mtlplug.errors import MtlplugError
 from mtlplug.pages.table import Table, row_of
+from mtlplug.pages.wording import duration
 
 PACKED = "packed: mtlplug"
 
@@ -34,7 +35,7 @@ def cost_table(costs: Sequence[Cost], paper: Mapping[str, Any]) -> Table:
             f"{cost.tasks}",
             f"{cost.features:,}",
             f"{cost.tokens:,}",
-            duration(cost.epoch_seconds),
+            epoch_time(cost.epoch_seconds),
             f"{cost.tokens_per_second:,.0f}",
             f"{cost.padding_avoided:.0%}",
             f"{cost.utilisation:.0%}",
@@ -93,7 +94,7 @@ def prediction_table(costs: Sequence[Cost], link: Link) -> Table:
         row_of(
             cost.groups,
             f"{each.ranks}",
-            clock(each.epoch_seconds),
+            duration(each.epoch_seconds),
             f"{each.speedup:.1f}",
             f"{each.compute:.0%}",
             f"{each.update:.0%}",
@@ -117,27 +118,13 @@ def times(ratio: Estimate) -> str:
     return f"{ratio.value:.1f} ± {ratio.margin:.1f}"
 
 
-def duration(estimate: Estimate) -> str:
+def epoch_time(estimate: Estimate) -> str:
     """A time with its margin.
 
-    >>> duration(Estimate(5400.0, 540.0))
+    >>> epoch_time(Estimate(5400.0, 540.0))
     '1 h 30 ± 10%'
     """
-    return f"{clock(estimate.value)} ± {estimate.margin / estimate.value:.0%}"
-
-
-def clock(seconds: float) -> str:
-    """A time in the units people use.
-
-    >>> [clock(each) for each in (9.87, 75, 3000, 7260)]
-    ['9.9 s', '1 min 15 s', '50 min', '2 h 01']
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 600:
-        return f"{round(seconds) // 60} min {round(seconds) % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d}"
+    return f"{duration(estimate.value)} ± {estimate.margin / estimate.value:.0%}"
 
 
 def draw(costs: Sequence[Cost], title: str, path: Path) -> None:

@@ -15,7 +15,7 @@ from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.listing import new_console
 from mtlplug.pages.table import Table, row_of
 from mtlplug.pages.typesetting import print_table
-from mtlplug.pages.wording import plural
+from mtlplug.pages.wording import duration, plural
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.study.collect import collect
 from mtlplug.study.driver import drive
@@ -38,8 +38,9 @@ def plan_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     if study.ledger.study() is None:  # else what is there stays as it was begun
         study.ledger.write_study(study.as_dict())
     state = study.overview.look()
-    print_table(console, cells_table(study, state))
-    show_rest(console, rest_of(study, state), given)
+    rest = rest_of(study, state)
+    print_table(console, cells_table(study, state, rest))
+    show_rest(console, rest, given)
 
 
 def run_study(options: Mapping[str, Any], given: Mapping[str, Any]) -> int:
@@ -107,12 +108,13 @@ def show_status(folder: Path) -> None:
     console = new_console()
     study = reopen(folder, console)
     state = study.overview.look()
-    print_table(console, cells_table(study, state))
+    rest = rest_of(study, state) if state.done else None  # nothing is run to time it
+    print_table(console, cells_table(study, state, rest))
     running = [cell for cell in [*state.ready, *state.waiting] if study.ledger.busy(cell.name)]
     for cell in running:
         console.print(f"running: {study.plan.title(cell)}", markup=False, highlight=False)
-    if state.done:
-        show_rest(console, rest_of(study, state), {})
+    if rest:
+        show_rest(console, rest, {})
     show_failures(study, state, console)
 
 
@@ -173,8 +175,8 @@ class Teller:
         )
 
 
-def cells_table(study: Study, state: State) -> Table:
-    """Cells by column: how many are done, failed, left."""
+def cells_table(study: Study, state: State, rest: Rest | None) -> Table:
+    """Cells by column: how many are done, failed, left, and what these take of one worker."""
     rows = []
     sets = {
         "done": state.done,
@@ -205,27 +207,38 @@ def cells_table(study: Study, state: State) -> Table:
                 f"{counts['failed'] + counts['lost']}",
                 f"{counts['ready'] + counts['waiting'] + state.to_come[name]}",
                 f"{len(chosen)} of {len(rates)}",
+                "-" if rest is None else _between(rest.columns[name]),
             )
         )
-    header = ("encoder", "pre-finetuning", "finetuning done", "failed", "left", "best rates")
+    header = (
+        "encoder",
+        "pre-\nfinetuning",
+        "finetuning\ndone",
+        "failed",
+        "left",
+        "best\nrates",
+        "left to run",
+    )
     return Table("cells", f"study {study.plan.workspace.suite.name}", header, tuple(rows))
 
 
 def show_rest(console: Console, rest: Rest, given: Mapping[str, Any]) -> None:
     """What the rest takes, in hours and money."""
-    if not rest.most:
+    least, most = rest.total
+    if not most:
         console.print("nothing is left to run")
         return
     basis = f"{plural(rest.measured, 'cell')} done" if rest.measured else "a few steps timed now"
     console.print(
-        f"left: {_hours(rest.least)} to {_hours(rest.most)} of one worker "
-        f"(all runs stop early, or none), from {basis}",
+        f"left: {_between(rest.total)} of one worker (all runs stop early, or none), from {basis}",
         highlight=False,
         soft_wrap=True,
     )
     if price := given.get("price"):
-        least, most = (price * seconds / 3600 for seconds in (rest.least, rest.most))
-        console.print(f"at {price:g} an hour: {least:.2f} to {most:.2f}", highlight=False)
+        console.print(
+            f"at {price:g} an hour: {price * least / 3600:.2f} to {price * most / 3600:.2f}",
+            highlight=False,
+        )
 
 
 def show_failures(study: Study, state: State, console: Console) -> int:
@@ -250,7 +263,13 @@ def show_failures(study: Study, state: State, console: Console) -> int:
     return 1 if state.failed else 0
 
 
-def _hours(seconds: float) -> str:
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} minutes"
-    return f"{seconds / 3600:.1f} hours"
+def _between(seconds: tuple[float, float]) -> str:
+    """At least and at most, once where they are written alike.
+
+    >>> _between((3000, 7260)), _between((75, 75)), _between((0, 0))
+    ('50 min to 2 h 01', '1 min 15 s', '-')
+    """
+    least, most = map(duration, seconds)
+    if not seconds[1]:
+        return "-"
+    return most if least == most else f"{least} to {most}"

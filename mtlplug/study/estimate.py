@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -29,32 +29,42 @@ class Rest:
     """What is left of a study.
 
     Attributes:
-        least, most: seconds of work, if every run stops as early as its patience allows, and if
-            every run goes on to its last epoch.
+        columns: by column the seconds of work, if every run stops as early as its patience
+            allows, and if every run goes on to its last epoch.
         measured: cells it follows from; 0: from a few steps timed now.
     """
 
-    least: float
-    most: float
+    columns: Mapping[str, tuple[float, float]]
     measured: int
+
+    @property
+    def total(self) -> tuple[float, float]:
+        """The seconds of all columns."""
+        least, most = zip(*self.columns.values(), strict=True)
+        return sum(least), sum(most)
 
 
 def rest_of(study: Study, state: State) -> Rest:
-    """Seconds of one worker for all that is left."""
+    """Seconds of one worker for all that is left; nothing is timed where nothing is."""
     known = [study.overview.result(cell.name) or {} for cell in state.done]
     known = [each for each in known if each.get("report", {}).get("epochs")]
+    left = [*state.ready, *state.waiting]
     if known:
         spent = sum(each["wall"] for each in known)
         per_cost = spent / sum(each["cost"] * each["report"]["epochs"] for each in known)
     else:
-        per_cost = time_steps(study)
-    cells = [*state.ready, *state.waiting]
-    # Seeds to come are like the runs of the sweep.
-    sweep = list(study.plan.sweep_cells())
-    share = state.to_come.total() / len(sweep) if sweep else 0.0
-    least = _cost(cells, study, least=True) + share * _cost(sweep, study, least=True)
-    most = _cost(cells, study, least=False) + share * _cost(sweep, study, least=False)
-    return Rest(least * per_cost, most * per_cost, len(known))
+        per_cost = time_steps(study) if left else 0.0
+    columns = {}
+    for name in study.plan.settings.columns:
+        cells = [cell for cell in left if cell.column == name]
+        sweep = [cell for cell in study.plan.sweep_cells() if cell.column == name]
+        share = state.to_come[name] / len(sweep)  # seeds to come are like the runs of the sweep
+        least, most = (
+            per_cost * (_cost(cells, study, least=early) + share * _cost(sweep, study, least=early))
+            for early in (True, False)
+        )
+        columns[name] = (least, most)
+    return Rest(columns, len(known))
 
 
 def _cost(cells: Sequence[Cell], study: Study, *, least: bool) -> float:
