@@ -19,7 +19,7 @@ from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Feature, Task, TaskFormat
 from mtlplug.pages.table import Table, row_of
 from mtlplug.pages.typesetting import print_table
-from mtlplug.pages.wording import counted
+from mtlplug.pages.wording import counted, places
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.workspace import open_workspace
 
@@ -129,9 +129,10 @@ def show_rows(
 def _print_feature(console: Console, task: Task, feature: Feature) -> None:
     """Tokens with what is read marked, then the target."""
     tokens = [token for sequence in feature.sequences for token in sequence.tokens]
-    reads = set(np.asarray(feature.reads).tolist())
+    reads = np.asarray(feature.reads).tolist()
+    is_read = set(reads)
     marked = " ".join(
-        f"[reverse]{escape(token)}[/reverse]" if place in reads else f"[dim]{escape(token)}[/dim]"
+        f"[reverse]{escape(token)}[/reverse]" if place in is_read else f"[dim]{escape(token)}[/dim]"
         for place, token in enumerate(tokens)
     )
     target = np.asarray(feature.target)
@@ -140,7 +141,7 @@ def _print_feature(console: Console, task: Task, feature: Feature) -> None:
         names = [task.labels[i] if 0 <= i < len(task.labels) else "-" for i in target.tolist()]
         named = f" = {escape(' '.join(names))}"
     console.print(f"  tokens ({len(tokens)})  {marked}", highlight=False)
-    console.print(f"  reads  ({len(reads)})  {np.asarray(feature.reads).tolist()}", highlight=False)
+    console.print(f"  reads  ({len(reads)})  {places(reads)}", highlight=False)
     console.print(f"  target  {target.tolist()}{named}", highlight=False)
 
 

@@ -124,7 +124,7 @@ def test_inspect_labelled_words(suite: Path) -> None:
     assert result.exit_code == 0
     assert "tags/train.conll, line 1" in result.stdout
     assert f"tokens ({len(words) + 2})  [CLS] {' '.join(words)} [SEP]" in result.stdout
-    assert f"reads  ({len(words)})  {list(range(1, len(words) + 1))}" in result.stdout
+    assert f"reads  ({len(words)})  1-{len(words)}\n" in result.stdout
     assert f"= {' '.join(tags)}" in result.stdout
 
 
@@ -135,7 +135,7 @@ def test_inspect_a_question(suite: Path) -> None:
     assert "feature 1" in first
     assert "feature 1" in second
     assert "[SEP]" in first
-    assert "reads  (7)  [0, 4, 5, 6, 7, 8, 9]" in first
+    assert "reads  (7)  0, 4-9" in first
     assert "target  [2, 2]" in first
 
 

@@ -112,13 +112,17 @@ class Builder:
         """Most tokens of a sequence of this task: its own option or the run's, as far as the
         encoder goes.
         """
-        wanted = int(task.options.get("max_length") or self.max_length)
+        wanted = self.wanted_length(task)
         if wanted < SHORTEST:
             raise MtlplugError(
                 f"max_length {wanted} of task '{task.name}' leaves no room for text; "
                 f"it must be {SHORTEST} or more"
             )
         return min(wanted, self.limit)
+
+    def wanted_length(self, task: Task) -> int:
+        """Most tokens of a sequence of this task as options say, whatever the encoder takes."""
+        return int(task.options.get("max_length") or self.max_length)
 
     def prepared(self, task: Task, task_format: TaskFormat) -> Task:
         """The task with the facts its format learns from the training rows."""

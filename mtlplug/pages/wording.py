@@ -56,6 +56,23 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def places(numbers: Sequence[int]) -> str:
+    """Whole numbers in their order, three or more in a row as the first and the last.
+
+    >>> places([0, 4, 5, 6, 7, 9, 10])
+    '0, 4-7, 9, 10'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs
+    )
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """Counts of what was cut, dropped or repaired, whose names are in the plural.
 

@@ -19,7 +19,7 @@ def costs(results: Results) -> Table:
 
     Seconds per epoch are of training, hours of the whole run of pre-finetuning, evaluation
     included. Gain is the difference of the averages of Table 1, in points. The paper's ratios
-    stand beside where a target is one of the paper's.
+    stand beside where most targets are the paper's.
     """
     grid = grid_of(results)
     targets, columns = [each.name for each in results.targets], list(results.columns)
@@ -172,9 +172,10 @@ def _ratio(column: Column, reference: Column) -> float | None:
 
 
 def _paper_ratios(reference: Column | None, targets: Sequence[str]) -> dict[frozenset[str], float]:
-    """Appendix B.3 as ratios to the same groups; empty where the paper says nothing of them."""
+    """Appendix B.3 as ratios to the same groups; empty where most targets are not the paper's."""
     paper = load_printed()
-    if reference is None or not {target for target, _ in paper.grid}.intersection(targets):
+    shared = {target for target, _ in paper.grid}.intersection(targets)
+    if reference is None or len(shared) * 2 < len(targets):
         return {}
     seconds = paper.seconds_per_epoch
     own = seconds.get(key_of(reference.name))

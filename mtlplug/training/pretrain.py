@@ -14,6 +14,7 @@ from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixes import mixed_pool
 from mtlplug.batching.mixing import Pool
 from mtlplug.batching.packing import Packer
+from mtlplug.config import RunConfig
 from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
@@ -167,8 +168,18 @@ def build_data(
         limit: the longest sequence the encoder takes, where it is known.
     """
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
+    builder = workspace.builder(limit)
+    wanted = max(builder.wanted_length(task) for task in tasks)
+    # Our own default is more than some encoders take, and nobody asked for it.
+    if wanted > builder.limit and wanted != RunConfig.max_length:
+        console.print(
+            f"max_length {wanted}: this encoder takes {builder.limit} tokens, longer sequences "
+            "are cut there",
+            highlight=False,
+            soft_wrap=True,
+        )
     with BuildDisplay(console, len(jobs)) as reading:
-        return build_all(workspace.builder(limit), jobs, [TRAIN, VALID], reading.tell)
+        return build_all(builder, jobs, [TRAIN, VALID], reading.tell)
 
 
 def prepare_training(

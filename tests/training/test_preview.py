@@ -38,6 +38,14 @@ def test_a_dry_run(suite: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_longer_than_the_encoder_takes(suite: Path, tmp_path: Path) -> None:
+    """It is said where somebody asked for it; our own default is cut in silence."""
+    told = "max_length 5000: this encoder takes 64 tokens, longer sequences are cut there"
+    options = ("--dry-run", "--groups", "SL")
+    assert told in run(suite, tmp_path / "run", *options, "--max-length", "5000").stdout
+    assert "this encoder takes" not in run(suite, tmp_path / "run", *options).stdout
+
+
 def test_a_dry_run_refuses_what_a_run_refuses(suite: Path, tmp_path: Path) -> None:
     """A folder in use, and an unknown group."""
     (tmp_path / "file").write_text("x")
