@@ -25,9 +25,13 @@ from mtlplug.testing.failures import ContractError, sentence
 from mtlplug.testing.feature_tests import FeatureTests
 from mtlplug.testing.score_tests import ScoreTests
 from mtlplug.testing.shown_tests import ShownTests
+from mtlplug.testing.specimen import texts_of
 
 ROWS = 8
 """Rows that are checked: few enough to be learnt by heart."""
+
+CHARACTERS = 8_000
+"""Of long texts fewer rows are checked, as many as come to this; two at the least."""
 
 SAMPLED = 500
 """The first rows of a split, out of which they are drawn."""
@@ -87,7 +91,13 @@ def _drawn(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[Ma
         if len(new) < ROWS // 2 and answers - seen:
             new.append(row)
             seen |= answers
-    return [*new, *(row for row in drawn if row not in new)][:ROWS]
+    chosen: list[Mapping[str, Any]] = []
+    room = CHARACTERS
+    for row in [*new, *(row for row in drawn if row not in new)][:ROWS]:
+        if len(chosen) < 2 or room > 0:
+            chosen.append(row)
+            room -= sum(map(len, texts_of(row)))
+    return chosen
 
 
 def run_contract(contract: type[FormatContract]) -> Iterator[Check]:

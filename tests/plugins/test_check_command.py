@@ -82,6 +82,8 @@ def test_rows_of_several_answers_are_checked() -> None:
     assert tags[40] in check._drawn(tags, ("tokens", "tags"))
     assert len(check._drawn(rows[:3], ("text", "label"))) == 3
     assert len(check._drawn(rows, ())) == check.ROWS
+    books = [{"text": "word " * 5000 + str(n), "label": "ham"} for n in range(20)]
+    assert len(check._drawn(books, ("text", "label"))) == 2
 
 
 @pytest.mark.parametrize(
