@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import mtlplug
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, StoppedError
+from mtlplug.options import STOPPED as STOPPED_CODE
 from mtlplug.plugin_sources import given
 from mtlplug.repeating import words_of
 from mtlplug.study.ledger import Ledger
@@ -27,9 +29,12 @@ from mtlplug.study.worker import ALL_DEVICES, DEVICES
 BUSY = "busy"
 """What becomes of a cell that another process works on."""
 
+STOPPED = "stopped"
+"""What becomes of a cell that a signal ended: nothing is recorded, and it is still to do."""
+
 
 def run_cell(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
-    """Work on a cell and record what it gave; returns "done", "failed" or "busy".
+    """Work on a cell and record what it gave; returns "done", "failed", "busy" or "stopped".
 
     Args:
         folder: of the study.
@@ -38,9 +43,11 @@ def run_cell(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
             `deepspeed --hostfile FILE`; none: one process, this one.
     """
 
-    def outcome(ledger: Ledger) -> dict[str, Any]:
+    def outcome(ledger: Ledger) -> dict[str, Any] | None:
         try:
             return {"state": DONE, **_work(ledger, cell, launcher)}
+        except StoppedError:
+            return None
         except Exception as error:  # whatever it is, it is this cell's end and not the study's
             traceback.print_exc()
             sentence = " ".join(str(error).split()) or "no message"
@@ -81,7 +88,7 @@ def record_crash(folder: Path, cell: Cell, started: float, reason: str) -> str:
 
 
 def _end(
-    folder: Path, cell: Cell, started: float, outcome: Callable[[Ledger], dict[str, Any]]
+    folder: Path, cell: Cell, started: float, outcome: Callable[[Ledger], dict[str, Any] | None]
 ) -> str:
     """Record a cell's outcome, unless it has one or another process holds it; its state."""
     ledger = Ledger(folder)
@@ -91,6 +98,8 @@ def _end(
         if state := ledger.state(cell.name):
             return state
         found = outcome(ledger)
+        if found is None:
+            return STOPPED
         ledger.record(cell.name, describe(cell, started) | found)
         return str(found["state"])
 
@@ -180,6 +189,8 @@ def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path)
         ended = subprocess.run(words, env=environment, check=False)
     except OSError as error:
         raise MtlplugError(f"launcher '{launcher[0]}' cannot be started ({error})") from None
+    if ended.returncode in (STOPPED_CODE, -signal.SIGTERM, -signal.SIGINT):
+        raise StoppedError(f"'{launcher[0]}' was stopped")
     if ended.returncode:
         raise MtlplugError(f"'{' '.join(launcher)}' ended with {ended.returncode}")
     report: dict[str, Any] = json.loads((output / "report.json").read_text(encoding="utf-8"))

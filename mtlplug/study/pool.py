@@ -12,16 +12,23 @@ import os
 import selectors
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from mtlplug.study.cell import record_crash
+from mtlplug.study.cell import STOPPED, record_crash
 from mtlplug.study.executors import Ended, Executor, Resources
 from mtlplug.study.plan import Cell
 from mtlplug.study.results import FAILED
 from mtlplug.study.worker import DEVICES, Forked, Process, Started
+
+STOPS = 3
+"""Signals that end a cell before it counts as failed. One may be meant for the whole job, which a
+scheduler ends process by process; who watches over memory sends them time after time.
+"""
 
 
 @dataclass
@@ -61,6 +68,7 @@ class Pool(Executor):
         self._threads = threads
         self._devices = devices
         self._launcher = tuple(launcher)
+        self._stops: Counter[str] = Counter()
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         for slot in range(size):
@@ -105,7 +113,7 @@ class Pool(Executor):
             if line:
                 ended.append(self._ended(worker, str(json.loads(line)["state"])))
             else:
-                ended.append(self._dead(worker))
+                ended += self._dead(worker)
         return ended
 
     def close(self) -> None:
@@ -117,26 +125,41 @@ class Pool(Executor):
     def _ended(self, worker: Worker, state: str) -> Ended:
         cell, worker.cell = worker.cell, None
         assert cell is not None
-        if state == FAILED:
+        if state == STOPPED:
+            state = self._stopped(cell, worker.started, "the run was stopped by a signal")
+        if state in (FAILED, STOPPED):
             # Whatever went wrong may have left the process in a bad way.
-            self._end(worker)
-            self._workers[worker.slot] = self._worker(worker.slot)
+            self._replace(worker)
         return Ended(cell, state, time.time() - worker.started)
 
-    def _dead(self, worker: Worker) -> Ended:
-        """Replace a process that died; its cell has failed.
+    def _dead(self, worker: Worker) -> list[Ended]:
+        """Replace a process that died; its cell, if it had one, has failed or was asked to end.
 
         Raises:
-            RuntimeError: it died without a cell: no other would do better.
+            RuntimeError: it died of itself without a cell: no other would do better.
         """
         code = worker.process.wait()
-        if worker.cell is None:
+        asked = -code in (signal.SIGTERM, signal.SIGINT)
+        ended = []
+        if worker.cell is not None:
+            note = self._stopped if asked else partial(record_crash, self.folder)
+            state = note(worker.cell, worker.started, _reason(code))
+            ended.append(Ended(worker.cell, state, time.time() - worker.started))
+        elif not asked:
             raise RuntimeError(f"a process of the pool ended with {code} before it had work")
-        state = record_crash(self.folder, worker.cell, worker.started, _reason(code))
-        ended = Ended(worker.cell, state, time.time() - worker.started)
+        self._replace(worker)
+        return ended
+
+    def _stopped(self, cell: Cell, started: float, reason: str) -> str:
+        """The state of a cell that a signal ended: still to do, but not for ever."""
+        self._stops[cell.name] += 1
+        if self._stops[cell.name] < STOPS:
+            return STOPPED
+        return record_crash(self.folder, cell, started, reason)
+
+    def _replace(self, worker: Worker) -> None:
         self._end(worker)
         self._workers[worker.slot] = self._worker(worker.slot)
-        return ended
 
     def _end(self, worker: Worker) -> None:
         """Kill a process and all it started."""

@@ -175,6 +175,25 @@ def test_a_dying_worker_is_a_failed_cell(suite: Path, tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
 
 
+def test_a_worker_that_is_asked_to_end_costs_no_cell(suite: Path, tmp_path: Path) -> None:
+    """A scheduler signals all processes of a job: what they were at is still to do, not failed."""
+    folder = tmp_path / "study"
+    words = ["study", "run", str(suite), "--groups", "baseline", "--output", str(folder)]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "mtlplug", *words],
+        env=small_suite.outside(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    _wait_for(lambda: any(_locked(folder)))
+    for worker in _workers(folder):
+        os.kill(worker, signal.SIGTERM)
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    assert "FAILED" not in output
+
+
 def test_finetune_prints_mean_and_deviation(suite: Path, finished: Path, tmp_path: Path) -> None:
     """One encoder, one task: the sweep, the seeds, and how to keep a model, with its plugins."""
     (run,) = (finished / "encoders").glob("SL-*")
