@@ -166,6 +166,7 @@ class Builder:
             encode=encode,
             rows=lambda: self._rows(task, split, total),
             references=self.golds or split != TRAIN,
+            source=recipe["source"],
         )
         try:
             with lock(making.folder, wait=False):

@@ -13,10 +13,11 @@ import json
 import shutil
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -47,6 +48,7 @@ class Making:
         encode: the tokenizer service for the split.
         rows: reads the rows from the beginning.
         references: whether gold is kept.
+        source: fingerprint of where the rows are from.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Making:
     encode: Encode
     rows: Callable[[], Iterable[Row]]
     references: bool
+    source: str
 
     def finish(self) -> None:
         """Make the store, if it is missing; only for the holder of its lock.
@@ -152,12 +155,15 @@ class Making:
             with writing:
                 values = {what: sorted(found) for what, found in encode.values.items()}
                 (half / VALUES).write_text(json.dumps(values), encoding="utf-8")
-                writer.close({"rows": rows.number, "counts": dict(encode.counts)})
+                writer.close(self._meta(rows.number, encode.counts))
                 half.rename(self._place(piece))
         except BaseException:
             writer.abandon()
             shutil.rmtree(half, ignore_errors=True)
             raise
+
+    def _meta(self, rows: int, counts: Mapping[str, int]) -> dict[str, Any]:
+        return {"rows": rows, "counts": dict(counts), "source": self.source}
 
     def _join(self, pieces: list[Path]) -> Path:
         whole = self._place("whole")
@@ -170,7 +176,7 @@ class Making:
                     writer.extend(piece := FeatureStore(place))
                     counts.add(piece)
                     rows += piece.meta["rows"]
-                writer.close({"rows": rows, "counts": dict(counts.total)})
+                writer.close(self._meta(rows, counts.total))
             except BaseException:
                 writer.abandon()
                 raise

@@ -67,6 +67,7 @@ class Evaluation:
         rows: those that became features, in order.
         details: tables of the format.
         rows_before: of the split when the run was trained, where it has another number now.
+        changed: its rows, or how they are read, are others than when the run was trained.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class Evaluation:
     rows: Sequence[ScoredRow]
     details: Sequence[Detail]
     rows_before: int | None = None
+    changed: bool = False
 
     @property
     def headline(self) -> str:
@@ -196,7 +198,8 @@ def evaluate_run(
                      built.stores)  # fmt: skip
     results = _predict(run, built, split, int(options["max_tokens"]))
     store = built.stores[split]
-    rows_before = run.run["tasks"][task]["splits"].get(split, {}).get("rows")
+    before = run.run["tasks"][task]["splits"].get(split, {})
+    rows_before, source_before = before.get("rows"), before.get("fingerprint")
     references = [store.reference(number) for number in range(len(store))]
     predictions = [results[number][1] for number in range(len(store))]
     metrics = task_format.metrics(built.task, predictions, references)
@@ -212,6 +215,7 @@ def evaluate_run(
         rows,
         details,
         rows_before if rows_before != store.meta["rows"] and not all_rows else None,
+        source_before not in (None, store.meta.get("source")),
     )
 
 

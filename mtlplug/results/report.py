@@ -58,6 +58,12 @@ def print_evaluation(
             "are not those of its report",
             highlight=False,
         )
+    elif evaluation.changed:
+        console.print(
+            "the rows of this split, or how they are read, have changed since the run was trained: "
+            "these scores need not be those of its report",
+            highlight=False,
+        )
     for each in evaluation.details:
         print_table(console, _detail(each))
     print_table(console, _parts(evaluation, "tokens", "by length", evaluation.by_length()))

@@ -127,6 +127,7 @@ def describe_task(data: TaskData) -> dict[str, Any]:
         "splits": {
             split: {
                 "source": data.task.sources[split].place,
+                "fingerprint": store.meta.get("source"),  # None of a store that older code made
                 **{key: store.meta[key] for key in ("rows", "features", "tokens", "counts")},
             }
             for split, store in data.stores.items()
