@@ -46,6 +46,7 @@ RUN = """
 import json, resource, sys
 from pathlib import Path
 from mtlplug.training import pretrain
+from mtlplug.workspace import open_workspace
 
 options = json.loads(sys.argv[1])
 for name in ("data", "output", "cache"):
@@ -57,7 +58,7 @@ def noting(*arguments):
     return noted[0]
 
 pretrain.foretell_memory = noting
-pretrain.pretrain(options)
+pretrain.pretrain(open_workspace(options))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print("FOUND " + json.dumps({"foretold": noted[0].as_dict(), "measured": peak}))
 """

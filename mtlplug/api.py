@@ -53,9 +53,9 @@ def train(
     from mtlplug.training.pretrain import pretrain
     from mtlplug.workspace import open_workspace
 
-    given = _options(suite, groups, options)
-    pretrain(given)
-    return Run(open_workspace(given).config.output)
+    workspace = open_workspace(_options(suite, groups, options))
+    pretrain(workspace)
+    return Run(workspace.config.output)
 
 
 def preview(

@@ -44,6 +44,10 @@ def free_memory() -> int | None:
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text(encoding="ascii"))
         used = int((group / "memory.current").read_text(encoding="ascii"))
+        kinds = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        sizes = {kind: int(size) for kind, size in map(str.split, kinds)}
     except (OSError, ValueError):  # no limit: the file says "max", or is not there
         return free
-    return max(0, min(free, limit - used))
+    # Files that were read stay in memory for as long as nobody needs it.
+    cached = sizes.get("active_file", 0) + sizes.get("inactive_file", 0)
+    return max(0, min(free, limit - used + cached))

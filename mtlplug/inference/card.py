@@ -180,7 +180,8 @@ def _is_of_suite(model: str, suite: Suite | None) -> bool:
 def _suite(options: Mapping[str, Any]) -> Suite | None:
     """The suite of a run, as long as it is there."""
     try:
-        return load_suite(options["suite"], load_plugins().formats)
+        plugins = load_plugins()
+        return load_suite(options["suite"], plugins.formats, registry=plugins.registry)
     except MtlplugError:
         return None
 

@@ -96,6 +96,7 @@ def _opened(to: Path | None) -> Iterator[IO[str]]:
     if to is None:
         yield sys.stdout
         return
+    to = to.absolute()  # "." has no name
     unfinished = to.with_name(to.name + ".tmp")
     try:
         with unfinished.open("w", encoding="utf-8") as file:

@@ -63,14 +63,17 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise MtlplugError(f"{folder} is there and not empty; choose another with --to")
-    unfinished = folder.with_name(folder.name + ".tmp")
+    place = folder.absolute()  # "." has no name
+    unfinished = place.with_name(place.name + ".tmp")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
-        if folder.is_dir():
-            folder.rmdir()
-        unfinished.rename(folder)
+        if place.is_dir():  # somebody may be in it
+            for each in unfinished.iterdir():
+                each.rename(place / each.name)
+        else:
+            unfinished.rename(place)
     except OSError as error:
         raise MtlplugError(f"{folder} cannot be written ({error.strerror or error})") from None
     finally:

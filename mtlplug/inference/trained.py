@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_model
 from torch import nn
 
 from mtlplug.data.build import Builder
@@ -229,7 +229,7 @@ def _formats(path: Path, run: Mapping[str, Any], names: Iterable[str]) -> dict[s
 
 def _load_head(head: nn.Module, path: Path) -> None:
     try:
-        head.load_state_dict(load_file(path))
+        load_model(head, path)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise MtlplugError(

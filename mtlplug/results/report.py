@@ -65,7 +65,8 @@ def print_evaluation(
             highlight=False,
         )
     for each in evaluation.details:
-        print_table(console, _detail(each))
+        if each.rows:  # of a head without mistakes there are no confusions
+            print_table(console, _detail(each))
     print_table(console, _parts(evaluation, "tokens", "by length", evaluation.by_length()))
     if repaired := evaluation.by_repair():
         title = "by what was cut, dropped or repaired"

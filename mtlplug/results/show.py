@@ -27,6 +27,7 @@ def show(folder: Path, html: Path | None = None) -> Record:
     from mtlplug.results.page import page
 
     text = page(record)
+    html = html.absolute()  # "." has no name
     unfinished = html.with_name(html.name + ".tmp")
     try:
         unfinished.write_text(text, encoding="utf-8")

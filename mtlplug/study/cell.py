@@ -131,8 +131,10 @@ def _work(ledger: Ledger, cell: Cell, launcher: Sequence[str]) -> dict[str, Any]
         report = _launched(launcher, options, output)
     else:
         from mtlplug.training.pretrain import pretrain
+        from mtlplug.workspace import open_workspace
 
-        report = pretrain(as_options(options), only_scores=cell.kind == FINETUNE)
+        workspace = open_workspace(as_options(options))
+        report = pretrain(workspace, only_scores=cell.kind == FINETUNE)
     kept = {key: value for key, value in report.items() if key not in ("model", "suite")}
     place = {} if cell.kind == FINETUNE else {"folder": str(output.relative_to(ledger.folder))}
     return {"report": kept, "curve": curve(output), **place}

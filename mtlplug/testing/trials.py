@@ -154,6 +154,7 @@ def check_resume(specimen: Specimen) -> None:
         ContractError: they left different weights.
     """
     from mtlplug.training.pretrain import pretrain
+    from mtlplug.workspace import open_workspace
 
     specimen.task()  # writes the rows
     suite = specimen.folder / "suite.toml"
@@ -177,11 +178,11 @@ def check_resume(specimen: Specimen) -> None:
         return update(engine, *args, **kwargs)
 
     with found_by_others(specimen.format), contextlib.redirect_stdout(io.StringIO()):
-        pretrain({**options, "output": unbroken})
+        pretrain(open_workspace({**options, "output": unbroken}))
         with mock.patch.object(Engine, "update", killed), contextlib.suppress(_KilledError):
-            pretrain({**options, "output": broken})
+            pretrain(open_workspace({**options, "output": broken}))
             raise AssertionError("the run was to be killed, and was not")
-        pretrain({**options, "output": broken})
+        pretrain(open_workspace({**options, "output": broken}))
     ours, theirs = _result(broken), _result(unbroken)
     different = [name for name, value in theirs.items() if not torch.equal(value, ours[name])]
     require(

@@ -126,19 +126,20 @@ class Checkpoints:
         self.wait()
         return (self.place / name / MANIFEST).exists()
 
-    def save(self, name: str, part: Part, progress: Mapping[str, Any]) -> None:
+    def save(self, name: str, part: Part, progress: Mapping[str, Any], of_all: int = 0) -> None:
         """Write a checkpoint in the background; `wait` tells when it is there.
 
         Args:
             name: `name_of` the step.
             part: this rank's; it must not change any more.
             progress: the same on all ranks. `needs` names checkpoints to keep with it.
+            of_all: bytes of the parts of all ranks.
 
         Raises:
             MtlplugError: the last one could not be written, or the disk is too full for this one.
         """
         self.wait()
-        self._check_space(part.size * self.world.size)
+        self._check_space(max(part.size, of_all))
         self._writing = threading.Thread(
             target=self._write, args=(name, part, progress), name="checkpoint", daemon=True
         )

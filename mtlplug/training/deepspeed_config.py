@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -45,9 +44,7 @@ def resolve_deepspeed(config: RunConfig, world_size: int) -> dict[str, Any]:
     else:
         where = str(config.deepspeed_config)
         resolved = _read(config.deepspeed_config)
-    resolved = copy.deepcopy(resolved)
     _check_sections(resolved, where)
-    resolved.setdefault("zero_optimization", {}).setdefault("stage", 0)
     _check_batch(resolved, config, where)
     _check_precision(resolved, config, where)
     _agree(resolved, "gradient_clipping", config.gradient_clipping, where)
@@ -129,8 +126,21 @@ def _check_sections(resolved: dict[str, Any], where: str) -> None:
                 f"{where}: {key} is not an object but {resolved[key]!r:.60}; "
                 "see ds_configs/ for examples"
             )
+    for key in ("optimizer", "scheduler"):
+        if not isinstance(params := resolved.get(key, {}).get("params", {}), dict):
+            raise MtlplugError(
+                f"{where}: {key}.params is not an object but {params!r:.60}; "
+                "see ds_configs/ for examples"
+            )
+    for key in ("fp16", "bf16"):
+        enabled = resolved.get(key, {}).get("enabled", False)
+        if enabled is not True and enabled not in (False, AUTO):
+            raise MtlplugError(
+                f'{where}: {key}.enabled is {enabled!r:.60}; it must be true, false or "auto"'
+            )
+    zero = resolved.setdefault("zero_optimization", {})
     try:
-        DeepSpeedZeroConfig(**resolved.get("zero_optimization", {}))
+        zero["stage"] = int(DeepSpeedZeroConfig(**zero).stage)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(["zero_optimization", *map(str, first["loc"])])

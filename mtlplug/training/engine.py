@@ -219,13 +219,14 @@ def as_one_module(head: nn.Module) -> None:
 
 def load_weights(model: nn.Module, found: Found) -> None:
     """Put the float32 weights of a checkpoint into a model."""
-    shards, wanted = found.shards(), model.state_dict().keys()
-    weights = {
-        name: shards.whole(name, shape)
-        for name, shape in found.progress["engine"]["shapes"].items()
-    }
-    weights |= {name: shards.buffer(name, 0) for name in shards.buffers() if name in wanted}
-    model.load_state_dict(weights)
+    shards, shapes = found.shards(), found.progress["engine"]["shapes"]
+    # By parameter: a state dict has one that is shared under each of its names.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(shards.whole(name, shapes[name]))
+        for name, buffer in model.named_buffers():
+            if name in shards.buffers():
+                buffer.copy_(shards.buffer(name, 0))
 
 
 def precision_of(deepspeed_config: Mapping[str, Any]) -> str:

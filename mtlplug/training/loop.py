@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.guard import Guard
+from mtlplug.training.launch import ranks_here
 from mtlplug.training.meter import Meter
 from mtlplug.training.observers import Observers
 from mtlplug.training.progress import Display
@@ -188,11 +188,11 @@ class Training:
         self.ranks.at(BUSY)
 
     def _between(self) -> None:
-        """Between two steps: save where it is time, stop where it is asked for."""
+        """Between two steps, or parts of an evaluation: save where it is time, stop where asked."""
         self.checkpoints.check()
         wish = STOP if self.signals.received else SAVE if self._time_to_save() else 0
         agreed = self._agree(wish)
-        if agreed:
+        if agreed and self.progress.untrained:  # before the first step there is nothing to save
             self.ranks.at(BUSY)
             self._save()
         if agreed == STOP:
@@ -223,7 +223,8 @@ class Training:
         name = name_of(self.done, scored=progress.epoch > 0 and progress.step == 0)
         if self.world.broadcast(self.checkpoints.has(name)):  # rank 0 writes the last byte
             return
-        ahead = fits_in_memory(self.engine.state_size)
+        # All ranks of a host copy at once.
+        ahead = fits_in_memory(self.engine.state_size * ranks_here(self.world.size))
         part = self.engine.capture(ahead=ahead)
         part.facts["meter"] = self.meter.state()
         shared = {
@@ -233,7 +234,8 @@ class Training:
             "progress": progress.state(),
             "engine": self.engine.shared(),
         }
-        self.checkpoints.save(name, part, shared)
+        size = torch.tensor([part.size], device=self.world.device)
+        self.checkpoints.save(name, part, shared, int(self.world.sum(size)))
         if not ahead:
             self.checkpoints.wait()
 
@@ -275,7 +277,8 @@ class Training:
                 "the task's weight"
             )
         for task, score in scores.items():
-            progress.lowest[task] = min(score["loss"], progress.lowest.get(task, math.inf))
+            # In this order: with a loss that is no number the lowest stays what it was.
+            progress.lowest[task] = min(progress.lowest[task], score["loss"])
         if self.world.main:
             note = f"mean loss {loss:.4f}{' (best)' if better else ''}"
             self.display.epoch(epoch, scores, note)
@@ -291,19 +294,9 @@ class Training:
         started = time.perf_counter()
         if self.world.main:
             self.display.evaluating()
-        scores = self.evaluate(self.engine.evaluate, self._between_evaluations)
+        scores = self.evaluate(self.engine.evaluate, self._between)
         self.progress.seconds["evaluation"] += time.perf_counter() - started
         return scores
-
-    def _between_evaluations(self) -> None:
-        """Stop where it is asked for; before the first step there is nothing to save.
-
-        Ranks that evaluate are not watched: a format's metrics may take long on rank 0.
-        """
-        if self._agree(STOP if self.signals.received else 0) == STOP:
-            if self.progress.untrained:
-                self._save()
-            self._stop()
 
     def _log(self, **line: Any) -> bool:
         """Write a line, and tell plugins of it; whether they hear of it for the first time."""

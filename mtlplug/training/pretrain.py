@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 
 from mtlplug.batching.loader import Loader
 from mtlplug.batching.mixes import mixed_pool
@@ -53,25 +53,24 @@ from mtlplug.training.progress import (
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
 from mtlplug.training.trackers import trackers_of
-from mtlplug.workspace import Workspace, open_workspace
+from mtlplug.workspace import Workspace
 from mtlplug.world import World
 
 
-def pretrain(options: Mapping[str, Any], *, only_scores: bool = False) -> dict[str, Any]:
+def pretrain(workspace: Workspace, *, only_scores: bool = False) -> dict[str, Any]:
     """Train one encoder on groups of tasks and save it; returns the report.
 
     Started again on the same output folder it goes on from the newest checkpoint, and only shows
     the report where the run is complete.
 
     Args:
-        options: by name, with underscores; what is left out is the suite's default, or ours.
+        workspace: plugins, suite, options.
         only_scores: keep the report alone, no encoder and heads.
 
     Raises:
-        MtlplugError: an option, the data, the model or the output folder is wrong.
+        MtlplugError: the data, the model or the output folder is wrong.
         StoppedError: a signal asked for it; the state is saved.
     """
-    workspace = open_workspace(options)
     config = workspace.config
     tasks = workspace.suite.select(config.groups)
     trackers = trackers_of(config.log_to)
@@ -305,6 +304,6 @@ def save_result(model: MultiTaskModel, workspace: Workspace, folder: RunFolder) 
     unfinished = Path(f"{folder.heads}.tmp")
     unfinished.mkdir(exist_ok=True)
     for task, head in zip(model.tasks, model.heads, strict=True):
-        weights = {name: value.contiguous() for name, value in head.state_dict().items()}
-        save_file(weights, unfinished / f"{task.name}.safetensors", {"format": task.format})
+        # A parameter that has two names in a head is written once.
+        save_model(head, str(unfinished / f"{task.name}.safetensors"), {"format": task.format})
     folder.replace(unfinished, folder.heads)

@@ -154,6 +154,21 @@ def test_a_wrong_export_is_one_sentence(
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine.txt"]
 
 
+def test_into_the_folder_one_is_in(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one takes the files and stays the same folder."""
+    place = tmp_path / "here"
+    place.mkdir()
+    before = place.stat().st_ino
+    monkeypatch.chdir(place)
+    result = command("export", trained.resolve(), "--encoder", "--to", ".")
+    assert result.exit_code == 0, result.output
+    assert (place / "model.safetensors").is_file()
+    assert place.stat().st_ino == before
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_an_export_is_whole_or_not_there(trained: Path, tmp_path: Path) -> None:
     """A format that cannot export its head leaves nothing of the others either."""
     target = "mtlplug_c.Classification.export"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 import mtlplug
 from mtlplug.errors import MtlplugError
 from mtlplug.results.evaluate import Evaluation, evaluate_run
+from mtlplug.results.report import print_evaluation
+from mtlplug.scoring import confusions
 from tests import small_suite
 from tests.small_suite import command
 from tests.training.runs import read
@@ -114,6 +117,18 @@ def test_the_command(runs: tuple[Path, Path]) -> None:
     assert values["differences"][0]["metric"] == "accuracy"
     assert "paired bootstrap" in shown.stdout
     assert "confusions" in shown.stdout
+
+
+def test_a_head_without_mistakes(
+    runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has no confusions, and no table of them."""
+    evaluation = evaluate_run(runs[1], "kinds")
+    wrong = confusions({("yes", "yes"): 3, ("no", "no"): 5})
+    print_evaluation(replace(evaluation, details=[wrong]), errors=0)
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown
+    assert wrong.title not in shown
 
 
 @pytest.mark.parametrize(

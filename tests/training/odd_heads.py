@@ -80,7 +80,25 @@ class BareFormat(_Odd):
         return super().loss(scores[0], targets, splits) + 0.1 * scores[1].square().sum()
 
 
+class Tied(SequenceHead):
+    """One weight under two names."""
+
+    def __init__(self, hidden_size: int, outputs: int) -> None:
+        super().__init__(hidden_size, outputs)
+        self.again = self.dense
+
+    def forward(self, rows_RD: Tensor, splits: Splits) -> Any:
+        """Through the dense layer twice."""
+        return super().forward(self.again(rows_RD), splits)  # type: ignore[misc]
+
+
+class TiedFormat(_Odd):
+    """By `Tied`."""
+
+    code, made = "TIED", Tied
+
+
 @mtlplug.hookimpl
 def mtlplug_task_formats() -> list[Any]:
     """Called by mtlplug when it starts."""
-    return [ListFormat(), LoopFormat(), BareFormat()]
+    return [ListFormat(), LoopFormat(), BareFormat(), TiedFormat()]

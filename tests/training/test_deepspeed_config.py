@@ -87,6 +87,9 @@ def test_auto_precision_follows_the_run(tmp_path: Path) -> None:
             "accumulates gradients in fp32 in a run in bf16 with ZeRO stage 1",
         ),
         ({"zero_optimization": 1}, {}, "is not an object"),
+        ({"optimizer": {"params": None}}, {}, "optimizer.params is not an object"),
+        ({"bf16": {"enabled": "true"}}, {}, "bf16.enabled is 'true'"),
+        ({"fp16": {"enabled": 1}}, {}, "fp16.enabled is 1; it must be true, false"),
     ],
 )
 def test_contradictions_are_one_sentence(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -12,7 +14,7 @@ from mtlplug.doctor.gradient import Reference, difference, reference, tolerance_
 from mtlplug.doctor.job import Case, Job, Recipe
 from mtlplug.doctor.ranks import Trained, train_on_ranks
 from mtlplug.plugin_sources import give
-from tests import toy
+from tests import small_suite, toy
 from tests.model.small_encoders import tiny
 from tests.training import odd_heads
 
@@ -29,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, dict[s
     formats = odd_heads.mtlplug_task_formats()
     data = [
         replace(each, format=odd, task=replace(each.task, format=odd.code))
-        for each, odd in zip(toy.task_data(folder, "C C C"), formats, strict=True)
+        for each, odd in zip(toy.task_data(folder, "C C C C"), formats, strict=True)
     ]
     cases = [
         Case(name, str(folder / "bert"), {"zero_optimization": zero})
@@ -48,3 +50,18 @@ def test_odd_heads_are_exact(trained: tuple[Reference, dict[str, Trained]], case
     """How many tensors a head returns, and how often it calls a layer, may depend on its rows."""
     expected, found = trained
     assert difference(found[case].weights, expected.weights)[0] < tolerance_of(2)
+
+
+def test_a_weight_with_two_names_is_kept(tmp_path: Path) -> None:
+    """A run saves and reads it: its scores are those of the report."""
+    suite = small_suite.write(tmp_path)
+    suite.write_text(suite.read_text().replace('format = "C"', 'format = "TIED"'))
+    folder = tmp_path / "run"
+    more = ("-p", odd_heads.__file__)
+    result = small_suite.command(
+        "run", "--groups", "kinds", "--suite", suite, "--output", folder, "--max-epochs", "2", *more
+    )
+    assert result.exit_code == 0, result.output
+    told = small_suite.command("evaluate", folder, "--task", "kinds", "--json", *more)
+    score = json.loads((folder / "report.json").read_text())["tasks"]["kinds"]["score"]
+    assert json.loads(told.stdout)["metrics"]["accuracy"] == score
