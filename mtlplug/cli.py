@@ -240,7 +240,11 @@ def doctor(
 @click.argument("folder", type=PATH, metavar="RUN")
 @click.argument("file", type=PATH, default="-", metavar="[FILE|-]")
 @click.option("--task", "tasks", required=True, help="Which heads: tasks joined by commas.")
-@click.option("--input", "kind", help="text, conll, jsonl, squad, tsv, csv. [by the file's name]")
+@click.option(
+    "--input",
+    "kind",
+    help="text, conll, jsonl, squad, mrqa, tsv, csv, parquet. [by the file's name]",
+)
 @click.option("--format", "output_format", default="jsonl", show_default=True, help="Or conll.")
 @click.option("--to", type=PATH, help="File for the predictions. [standard output]")
 @click.option(

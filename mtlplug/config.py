@@ -1,4 +1,4 @@
-"""The options of a run, their defaults, and the command that gives them."""
+"""The options of a run and their defaults."""
 
 from __future__ import annotations
 

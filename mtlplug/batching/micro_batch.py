@@ -31,17 +31,13 @@ class TaskRows:
 
     Attributes:
         features: numbers of the features within the task, on the host.
-        reads_R: places in the token stream of the rows the head reads.
-        splits: how these rows belong to features.
+        splits: how the rows that the head reads belong to features.
         targets: as collated by the format.
-        weights_B: each feature's share in the mean over the whole batch.
     """
 
     features: Indices
-    reads_R: Tensor
     splits: Splits
     targets: Tensor
-    weights_B: Tensor
 
 
 class Runs(NamedTuple):
@@ -155,25 +151,23 @@ class HeadRows:
     def by_task(self) -> dict[int, TaskRows]:
         """Each task's own part: views."""
         total, count = sum(self.rows), len(self.sizes_B)
-        reads_R, index_R, starts_B = self.places.split_with_sizes([total, total, count])
+        _, index_R, starts_B = self.places.split_with_sizes([total, total, count])
         targets: dict[int, Tensor] = {}
         for each in self.targets:
             parts = each.values.split_with_sizes(each.sizes)
             targets.update(zip(each.tasks, parts, strict=True))
         found, first = {}, 0
-        for task, size, reads, index, starts, weights in zip(
+        for task, size, index, starts in zip(
             self.tasks,
             self.features,
-            reads_R.split_with_sizes(self.rows),
             index_R.split_with_sizes(self.rows),
             starts_B.split_with_sizes(self.features),
-            self.weights_B.split_with_sizes(self.features),
             strict=True,
         ):
             mine = slice(first, first + size)
             first += size
             splits = Splits(self.sizes_B[mine], index, starts)
-            found[task] = TaskRows(self.numbers_B[mine], reads, splits, targets[task], weights)
+            found[task] = TaskRows(self.numbers_B[mine], splits, targets[task])
         return found
 
 

@@ -17,8 +17,8 @@ from mtlplug.batching.stream import TokenStream
 from mtlplug.doctor.checks import Check, bad, note, ok, size
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.roads import road_of
-from mtlplug.processor import free_memory
 from mtlplug.training.deepspeed_config import default_precision
+from mtlplug.training.memory import free_bytes
 
 LENGTHS = (5, 5, 9, 9, 9, 30, 64, 130)
 """Tokens of the sequences compared; the longest goes beyond ModernBERT's local attention."""
@@ -156,7 +156,7 @@ def _model(name: str, encoder: Encoder) -> Check:
         f"{size(needed)} and the activations"
     )
     facts = {"type": config.model_type, "parameters": count, "training_bytes": needed}
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    free = free_bytes(device)
     if free is not None and free < needed:
         remedy = "take a smaller model, or more ranks with ZeRO-1 to 3, which share this"
         return note("model", f"{found}, but {size(free)} are free", remedy, **facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -12,9 +12,6 @@ from mtlplug.errors import MtlplugError
 from mtlplug.inference.card import write_card
 from mtlplug.inference.trained import TrainedRun
 from mtlplug.model.loading import quiet
-
-Write = Callable[[Path], None]
-"""Writes one model into a folder that is there."""
 
 
 def export_task(run: TrainedRun, task: str, folder: Path, *, onnx: bool = False) -> None:

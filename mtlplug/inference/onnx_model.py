@@ -96,7 +96,7 @@ def _outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Ten
 
 
 def _difference(model: PreTrainedModel, path: Path, sequences: int, length: int) -> float:
-    """The largest difference of all outputs, where the mask is set, to torch's."""
+    """The largest difference of all outputs to torch's."""
     from onnxruntime import InferenceSession
 
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -122,8 +122,7 @@ class Checkpoints:
         return self._writing is not None and self._writing.is_alive()
 
     def has(self, name: str) -> bool:
-        """Whether there is one of this name."""
-        self.wait()
+        """Whether there is one of this name; one that is being written is not there yet."""
         return (self.place / name / MANIFEST).exists()
 
     def save(self, name: str, part: Part, progress: Mapping[str, Any], of_all: int = 0) -> None:

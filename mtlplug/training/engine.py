@@ -169,12 +169,11 @@ class Engine:
         """
         weights = {}
         for name, parameter in self.model.named_parameters():
-            value = None
+            value: Tensor | None = parameter
             if self.precision != "fp32" or self.stage == 3:
                 value = deepspeed.utils.safe_get_full_fp32_param(parameter)
-            if value is None and (self.precision != "fp32" or self.stage == 3):
+            if value is None:
                 raise RuntimeError(f"DeepSpeed keeps no float32 weights of parameter {name}")
-            value = parameter if value is None else value
             if self.world.main:
                 weights[name] = value.detach().to("cpu", torch.float32).clone()
         return weights

@@ -221,6 +221,7 @@ class Training:
         self.guard.settle()
         progress, self.saved = self.progress, time.monotonic()
         name = name_of(self.done, scored=progress.epoch > 0 and progress.step == 0)
+        self.checkpoints.wait()  # one of this moment may be on its way
         if self.world.broadcast(self.checkpoints.has(name)):  # rank 0 writes the last byte
             return
         # All ranks of a host copy at once.

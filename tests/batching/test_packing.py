@@ -41,11 +41,7 @@ def batch(packer: Packer, size: int = 32) -> Members:
 
 def weight(step: Step) -> float:
     """What a rank's features weigh together."""
-    return sum(
-        float(rows.weights_B.sum())
-        for micro_batch in step.micro_batches
-        for rows in micro_batch.tasks.values()
-    )
+    return sum(float(micro_batch.rows.weights_B.sum()) for micro_batch in step.micro_batches)
 
 
 def test_the_cost_of_a_feature(tmp_path: Path, data: list[TaskData]) -> None:
@@ -111,17 +107,17 @@ def test_a_packed_micro_batch_holds_what_the_stores_hold(data: list[TaskData]) -
     assert list(packed.stream.lengths) == sorted(packed.stream.lengths)
     seen = set()
     for task, rows in packed.tasks.items():
-        store = pack.stores[task]
+        store, ids_R = pack.stores[task], packed.rows.of_tokens(packed.stream.ids_T)[task]
         starts = np.cumsum([0, *rows.splits.sizes])
         for place, feature in enumerate(rows.features.tolist()):
-            reads = rows.reads_R[starts[place] : starts[place + 1]]
+            reads = ids_R[starts[place] : starts[place + 1]]
             stored = store.feature(feature)
             expected = stored.tokens()[0][stored.reads(np.zeros(1, int))]
-            assert packed.stream.ids_T[reads].tolist() == expected.tolist()
+            assert reads.tolist() == expected.tolist()
             seen.add((task, feature))
         targets = data[task].format.collate([store.target(f) for f in rows.features.tolist()])
         assert torch.equal(rows.targets, targets)
-        assert torch.allclose(rows.weights_B, torch.tensor(1 / 32))
+    assert torch.allclose(packed.rows.weights_B, torch.tensor(1 / 32))
     assert seen == set(zip(members.tasks_B.tolist(), members.features_B.tolist(), strict=True))
 
 
@@ -142,14 +138,7 @@ def test_a_rank_without_features_runs_one_filler(data: list[TaskData]) -> None:
     pack = packer(data)
     members = batch(pack, size=2)
     steps = [Loader(pack, World(rank, 4, CPU), in_step=False).step(members) for rank in range(4)]
-    weights = [
-        sum(
-            float(rows.weights_B.sum())
-            for part in step.micro_batches
-            for rows in part.tasks.values()
-        )
-        for step in steps
-    ]
+    weights = [weight(step) for step in steps]
     assert all(step.micro_batches for step in steps)
     assert sorted(weights) == pytest.approx([0.0, 0.0, 0.5, 0.5])
 

@@ -90,7 +90,7 @@ def test_half_precision_is_near(model_type: str, monkeypatch: pytest.MonkeyPatch
 
 def test_memory_that_does_not_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model too large to train here is a note."""
-    monkeypatch.setattr(road, "free_memory", lambda: 1000)
+    monkeypatch.setattr(road, "free_bytes", lambda _: 1000)
     check = checks_of(Encoder(tiny("bert"), "padded"))["model"]
     assert (check.status, "ZeRO" in check.remedy) == (NOTE, True)
 

@@ -57,7 +57,7 @@ def by_hand(model: MultiTaskModel, data: list[TaskData], scale: list[float]) -> 
             batch = pack.pack(mine, 1)
             rows = batch.tasks[task]
             hidden_TD = model.encoder(batch.stream)
-            scores = model.heads[task](hidden_TD[rows.reads_R], rows.splits)
+            scores = model.heads[task](batch.rows.of_tokens(hidden_TD)[task], rows.splits)
             losses_B = data[task].format.loss(scores, rows.targets, rows.splits)
             sizes_B = torch.tensor([float(size) for size in rows.splits.sizes])
             factor_B = torch.full_like(losses_B, factor) if factor else 1 / sizes_B.log()
