@@ -40,10 +40,10 @@ from mtlplug.batching.loader import Step
 from mtlplug.bench.ceiling import gemm_ceiling, synchronize
 from mtlplug.bench.machine import describe_machine
 from mtlplug.bench.measure import dtype_of
-from mtlplug.listing import new_console
 from mtlplug.model import attention, kernels
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
+from mtlplug.pages.typesetting import new_console
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.engine import Engine
 from mtlplug.training.guard import Guard

@@ -18,8 +18,8 @@ from mtlplug.data.build import Builder, TaskData
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Feature, Task, TaskFormat
 from mtlplug.pages.table import Table, row_of
-from mtlplug.pages.typesetting import print_table
-from mtlplug.pages.wording import counted, places
+from mtlplug.pages.typesetting import new_console, print_table
+from mtlplug.pages.wording import counted, notes, places
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.workspace import open_workspace
 
@@ -27,18 +27,6 @@ TASK_COLUMNS = (
     "task", "format", "role", "labels", "train\nrows", "valid\nrows", "features", "median\ntokens",
     "99\u00a0%", "other\nsplits", "found, cut, dropped, repaired",
 )  # fmt: skip
-
-
-def notes(facts: Mapping[str, Any], counts: Mapping[str, int]) -> str:
-    """What a format found in the training rows, and what was done to rows, for a table cell."""
-    found = [f"{key}: {value}" for key, value in facts.items() if key != "labels"]
-    return ", ".join([*found, counted(counts)] if counts else found) or "-"
-
-
-def new_console(*, quiet: bool = False) -> Console:
-    """A console as wide as the terminal; wide enough for our tables where there is none."""
-    console = Console(quiet=quiet)
-    return console if console.is_terminal else Console(quiet=quiet, width=130)
 
 
 def list_tasks(groups: str | None, options: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from rich.console import Console
 from turns import Turn, take_turns
 from worker import Job
 
-from mtlplug.listing import new_console
+from mtlplug.pages.typesetting import new_console
 from mtlplug.processor import processor
 
 PEERS = {"tasknet": ("SL+QA+C",), "machamp": ("SL+C",), "trainer": ("SL+QA+C", "SL+C")}

@@ -22,7 +22,7 @@ from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.data.suites import load_suite
 from mtlplug.data.tokens import Encode
 from mtlplug.formats import Row, Task
-from mtlplug.listing import new_console
+from mtlplug.pages.typesetting import new_console
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.schemes import OUTSIDE, detect, to_iob2
 from mtlplug.training.pretrain import build_data

@@ -8,9 +8,9 @@ import numpy as np
 from worker import Pacer, read_job
 
 from mtlplug.data.build import TRAIN, VALID
-from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.vocabulary import leave_out_unused
+from mtlplug.pages.typesetting import new_console
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.launch import start

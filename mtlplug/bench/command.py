@@ -25,11 +25,10 @@ from mtlplug.bench.simulate import Link, predict
 from mtlplug.data.build import TRAIN
 from mtlplug.data.suites import load_suite
 from mtlplug.errors import MtlplugError
-from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.vocabulary import leave_out_unused
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.training.deepspeed_config import resolve_deepspeed
 from mtlplug.training.launch import start
 from mtlplug.training.memory import give_back_memory

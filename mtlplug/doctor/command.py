@@ -16,8 +16,8 @@ from mtlplug.doctor.machine import machine_checks, plugin_checks
 from mtlplug.doctor.road import model_checks
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Task
-from mtlplug.listing import new_console
 from mtlplug.model.encoder import Encoder
+from mtlplug.pages.typesetting import new_console
 from mtlplug.workspace import Workspace, open_workspace
 
 RANKS, MOST_RANKS = 2, 16

@@ -39,6 +39,12 @@ FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Begins what LaTeX makes smaller where it would not fit: eight columns and more do not."""
 
 
+def new_console(*, quiet: bool = False) -> Console:
+    """A console as wide as the terminal; wide enough for our tables where there is none."""
+    console = Console(quiet=quiet)
+    return console if console.is_terminal else Console(quiet=quiet, width=130)
+
+
 def print_table(console: Console, table: Table) -> None:
     """On the terminal; what is too wide for it in parts, each with the columns of words."""
     parts = [*_parts(table, console.width)]

@@ -85,6 +85,12 @@ def counted(counts: Mapping[str, int]) -> str:
     )
 
 
+def notes(facts: Mapping[str, Any], counts: Mapping[str, int]) -> str:
+    """What a format found in the training rows, and what was done to rows, for a table cell."""
+    found = [f"{key}: {value}" for key, value in facts.items() if key != "labels"]
+    return ", ".join([*found, counted(counts)] if counts else found) or "-"
+
+
 def _one_of(what: str) -> str:
     """The singular of the noun that a phrase begins with."""
     noun, *rest = what.split(" ")

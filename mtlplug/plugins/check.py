@@ -18,7 +18,7 @@ from mtlplug.data.suites import DEMO, Suite, load_suite
 from mtlplug.doctor.checks import BAD, STYLES, Check, as_json, bad, note, ok, summary
 from mtlplug.errors import MtlplugError, unknown
 from mtlplug.formats import Task, TaskFormat
-from mtlplug.listing import new_console
+from mtlplug.pages.typesetting import new_console
 from mtlplug.plugin_manager import Plugins, load_plugins
 from mtlplug.testing import FormatContract
 from mtlplug.testing.failures import ContractError, sentence

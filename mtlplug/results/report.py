@@ -9,9 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from mtlplug.listing import new_console
 from mtlplug.pages.table import Cell, Table, figure
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.pages.wording import plural
 from mtlplug.results.compare import CONFIDENCE, Difference
 from mtlplug.results.evaluate import Evaluation

@@ -7,8 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtlplug.errors import MtlplugError
-from mtlplug.listing import new_console
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.results.records import Record, read_record
 from mtlplug.results.tables import all_tables, state_of
 

@@ -12,9 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from mtlplug.errors import MtlplugError, StoppedError
-from mtlplug.listing import new_console
 from mtlplug.pages.table import Table, row_of
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.pages.wording import duration, plural
 from mtlplug.plugin_manager import load_plugins
 from mtlplug.study.collect import collect

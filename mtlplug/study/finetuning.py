@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlplug.errors import MtlplugError
-from mtlplug.listing import new_console
 from mtlplug.pages.table import Table, row_of
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.pages.wording import plural
 from mtlplug.study.collect import collect
 from mtlplug.study.command import run_missing, show_failures

@@ -22,7 +22,7 @@ from mtlplug.study.plan import Plan
 from mtlplug.study.results import BASELINE, Target
 from mtlplug.study.settings import FINETUNE, PRETRAIN, Settings, settings_of
 from mtlplug.training.deepspeed_config import default_precision
-from mtlplug.training.progress import BuildDisplay
+from mtlplug.training.display import BuildDisplay
 from mtlplug.workspace import Workspace, open_workspace
 
 SHARED = ("max_length", "max_rows_per_task", "max_tokens", "batch_size", "gradient_checkpointing")

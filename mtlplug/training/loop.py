@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from mtlplug.batching.mixing import Pool
 from mtlplug.config import RunConfig
 from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.training.checkpoint import MISFITS, Checkpoints, Found, fits_in_memory, name_of
+from mtlplug.training.display import Display
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator, mean_loss
 from mtlplug.training.folder import RunFolder
@@ -20,61 +21,13 @@ from mtlplug.training.guard import Guard
 from mtlplug.training.launch import ranks_here
 from mtlplug.training.meter import Meter
 from mtlplug.training.observers import Observers
-from mtlplug.training.progress import Display
+from mtlplug.training.progress import Progress, Scores, exploded
 from mtlplug.training.ranks import BUSY, COMPUTING, LOADING, WAITING, Ranks
 from mtlplug.training.signals import Signals
-from mtlplug.training.stopping import EarlyStopping
 from mtlplug.world import Agreement, World
-
-Scores = dict[str, dict[str, float]]
 
 SAVE, STOP = 1, 2
 """What a rank may wish for after a step."""
-
-EXPLODED = 3.0
-"""Times its lowest validation loss that a task's loss is called exploded."""
-
-
-@dataclass
-class Progress:
-    """How far a run is: what a checkpoint keeps beside the engine's own state.
-
-    Attributes:
-        epoch: epochs done, scored and noted.
-        step: optimizer steps done of the epoch that follows.
-        best_at: name of the checkpoint that holds the weights of the best epoch.
-        stopping: state of the stopping rule.
-        untrained: scores before the first step.
-        first: scores of the first epoch.
-        best: scores of the best epoch so far.
-        lowest: lowest validation loss of each task so far.
-        seconds: time spent in training, in it waiting for the loader, and in evaluation.
-        tokens: tokens trained on.
-        skipped: steps skipped for an overflow in fp16.
-    """
-
-    stopping: EarlyStopping
-    epoch: int = 0
-    step: int = 0
-    best_at: str | None = None
-    untrained: Scores = field(default_factory=dict)
-    first: Scores = field(default_factory=dict)
-    best: Scores = field(default_factory=dict)
-    lowest: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"training": 0.0, "loader": 0.0, "evaluation": 0.0}
-    )
-    tokens: int = 0
-    skipped: int = 0
-
-    def state(self) -> dict[str, Any]:
-        """As JSON-like values of their own: a thread writes them while training goes on."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, state: dict[str, Any]) -> Progress:
-        """From `state()`."""
-        return cls(**{**state, "stopping": EarlyStopping(**state["stopping"])})
 
 
 @dataclass
@@ -302,12 +255,3 @@ class Training:
     def _log(self, **line: Any) -> bool:
         """Write a line, and tell plugins of it; whether they hear of it for the first time."""
         return self.world.main and self.observers.log(self.folder.log(line))
-
-
-def exploded(scores: Scores, progress: Progress) -> list[str]:
-    """Tasks whose loss is several times what it was, and higher than before training."""
-    return [
-        task
-        for task, score in scores.items()
-        if score["loss"] > max(EXPLODED * progress.lowest[task], progress.untrained[task]["loss"])
-    ]

@@ -19,22 +19,28 @@ from mtlplug.data.build import TRAIN, VALID, TaskData
 from mtlplug.data.parallel import build_all
 from mtlplug.errors import MtlplugError
 from mtlplug.formats import Task
-from mtlplug.listing import new_console
 from mtlplug.model.activations import Activations
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.flops import encoder_flops
 from mtlplug.model.multitask import MultiTaskModel
 from mtlplug.model.vocabulary import leave_out_unused, trimmed_as, used_rows
 from mtlplug.model.weighting import Make
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.training.checkpoint import Checkpoints
 from mtlplug.training.deepspeed_config import resolve_deepspeed
+from mtlplug.training.display import (
+    BuildDisplay,
+    Display,
+    data_table,
+    score_table,
+    vocabulary_line,
+)
 from mtlplug.training.engine import Engine, load_weights
 from mtlplug.training.evaluation import Evaluator
 from mtlplug.training.extensions import prepare_extensions
 from mtlplug.training.folder import RunFolder, claimed
 from mtlplug.training.launch import start
-from mtlplug.training.loop import Progress, Training
+from mtlplug.training.loop import Training
 from mtlplug.training.memory import (
     Memory,
     check_memory,
@@ -43,13 +49,7 @@ from mtlplug.training.memory import (
     largest_micro_batch,
 )
 from mtlplug.training.observers import Observers
-from mtlplug.training.progress import (
-    BuildDisplay,
-    Display,
-    data_table,
-    score_table,
-    vocabulary_line,
-)
+from mtlplug.training.progress import Progress
 from mtlplug.training.record import describe, make_report
 from mtlplug.training.stopping import EarlyStopping
 from mtlplug.training.trackers import trackers_of
@@ -168,12 +168,15 @@ def build_data(
     """
     jobs = [(task, workspace.plugins.formats[task.format]) for task in tasks]
     builder = workspace.builder(limit)
-    wanted = max(builder.wanted_length(task) for task in tasks)
-    # Our own default is more than some encoders take, and nobody asked for it.
-    if wanted > builder.limit and wanted != RunConfig.max_length:
+    # Our own defaults are more than some encoders take, and nobody asked for them.
+    wanted = {builder.wanted_length(task) for task in tasks} - {
+        RunConfig.max_length,
+        *(each.options.get("max_length") for _, each in jobs),
+    }
+    if wanted and max(wanted) > builder.limit:
         console.print(
-            f"max_length {wanted}: this encoder takes {builder.limit} tokens, longer sequences "
-            "are cut there",
+            f"max_length {max(wanted)}: this encoder takes {builder.limit} tokens, longer "
+            "sequences are cut there",
             highlight=False,
             soft_wrap=True,
         )

@@ -14,20 +14,20 @@ from mtlplug.batching.mixing import Members, Pool
 from mtlplug.batching.packing import Packer
 from mtlplug.config import DEFAULT, RunConfig
 from mtlplug.data.build import TRAIN, VALID, TaskData
-from mtlplug.listing import new_console, show_rows
+from mtlplug.listing import show_rows
 from mtlplug.model.activations import seconds_of_pass
 from mtlplug.model.encoder import Encoder
 from mtlplug.model.vocabulary import leave_out_unused
 from mtlplug.pages.table import Table, row_of
-from mtlplug.pages.typesetting import print_table
+from mtlplug.pages.typesetting import new_console, print_table
 from mtlplug.pages.wording import duration, plural
 from mtlplug.training.deepspeed_config import resolve_deepspeed
+from mtlplug.training.display import data_table, vocabulary_line
 from mtlplug.training.engine import precision_of
 from mtlplug.training.folder import RunFolder
 from mtlplug.training.launch import start
 from mtlplug.training.memory import GIB, Memory, free_bytes
 from mtlplug.training.pretrain import build_data, foretell_memory, prepare_mix
-from mtlplug.training.progress import data_table, vocabulary_line
 from mtlplug.workspace import Workspace, open_workspace
 from mtlplug.world import World
 

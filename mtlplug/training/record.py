@@ -18,7 +18,7 @@ from mtlplug.model.vocabulary import used_rows
 from mtlplug.plugin_registry import Registry
 from mtlplug.plugin_sources import given
 from mtlplug.training.engine import Engine
-from mtlplug.training.loop import Progress
+from mtlplug.training.progress import Progress
 from mtlplug.workspace import Workspace
 from mtlplug.world import World
 

@@ -16,7 +16,7 @@ from mtlplug.errors import MtlplugError
 from mtlplug.training import guard as guard_module
 from mtlplug.training.engine import Engine
 from mtlplug.training.guard import OVERFLOWS, Guard
-from mtlplug.training.loop import Progress, exploded
+from mtlplug.training.progress import Progress, exploded
 from mtlplug.training.stopping import EarlyStopping
 from tests import small_suite, toy
 from tests.training.runs import lines, run

@@ -15,7 +15,7 @@ from filelock import FileLock
 from mtlplug.training import pretrain
 from mtlplug.training.engine import Engine
 from mtlplug.training.evaluation import Evaluator
-from mtlplug.training.loop import Progress
+from mtlplug.training.progress import Progress
 from mtlplug.training.stopping import EarlyStopping
 from tests import small_suite
 from tests.training.runs import equal, lines, read, result_of, run

@@ -1,4 +1,4 @@
-"""mtlplug.training.progress: what is shown while features are made."""
+"""mtlplug.training.display: what is shown while features are made."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from mtlplug.training.progress import BuildDisplay
+from mtlplug.training.display import BuildDisplay
 
 
 def shown(*, terminal: bool, quiet: bool = False) -> str:
