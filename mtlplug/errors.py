@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 LONGEST = 2000
 """Characters of an error; of a longer one the middle is left out."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a full disk."""
 
 
 class MtlplugError(Exception):
@@ -28,6 +32,14 @@ def _printable(character: str) -> str:
         return " "
     printable = character.isprintable()
     return character if printable else character.encode("unicode_escape").decode("ascii")
+
+
+class BusyError(MtlplugError):
+    """Another process is at work where this one should be."""
+
+
+class NoRoomError(MtlplugError):
+    """A disk is full; with room on it the same command goes on."""
 
 
 class StoppedError(Exception):

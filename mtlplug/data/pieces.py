@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from mtlplug.data.store import META, FeatureStore, FeatureWriter
 from mtlplug.data.tokens import Encode
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import FULL, MtlplugError, NoRoomError
 from mtlplug.formats import Row, Task, TaskFormat
 
 PIECE = 1024
@@ -72,7 +72,10 @@ class Making:
         if self._done:
             return
         try:
-            pieces = [self._place(piece) for piece in range(self._make_all())]
+            number = self._make_all()
+            if self._done:  # NFS showed only now what another host has made
+                return
+            pieces = [self._place(piece) for piece in range(number)]
             whole = pieces[0] if len(pieces) == 1 else self._join(pieces)
             self._check_not_empty(FeatureStore(whole))
             with Writing(self.folder.parent):
@@ -261,7 +264,8 @@ class Writing:
         # Somebody else's lock is a TimeoutError; a file system without locks is not implemented.
         if isinstance(error, OSError | NotImplementedError) and not isinstance(error, Timeout):
             reason = getattr(error, "strerror", None) or error
-            raise MtlplugError(
+            kind = NoRoomError if getattr(error, "errno", None) in FULL else MtlplugError
+            raise kind(
                 f"cache folder {self._folder} cannot be written ({reason}); make room, or choose "
                 "another with --cache"
             ) from None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import mtlplug
-from mtlplug.errors import MtlplugError, StoppedError
+from mtlplug.errors import FULL, BusyError, MtlplugError, NoRoomError, StoppedError
 from mtlplug.options import STOPPED as STOPPED_CODE
 from mtlplug.plugin_sources import given
 from mtlplug.repeating import words_of
@@ -32,9 +32,15 @@ BUSY = "busy"
 STOPPED = "stopped"
 """What becomes of a cell that a signal ended: nothing is recorded, and it is still to do."""
 
+NO_ROOM = "no room"
+"""What becomes of a cell that met a full disk: nothing is recorded; no other would do better."""
+
+SECONDS_BETWEEN_TRIES = 10.0
+"""How long a cell waits whose run is still at work: the ranks of a launcher that was killed."""
+
 
 def run_cell(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
-    """Work on a cell and record what it gave; returns "done", "failed", "busy" or "stopped".
+    """Work on a cell and record what it gave, if it came to an end; returns its state.
 
     Args:
         folder: of the study.
@@ -43,11 +49,16 @@ def run_cell(folder: Path, cell: Cell, launcher: Sequence[str] = ()) -> str:
             `deepspeed --hostfile FILE`; none: one process, this one.
     """
 
-    def outcome(ledger: Ledger) -> dict[str, Any] | None:
+    def outcome(ledger: Ledger) -> dict[str, Any]:
         try:
             return {"state": DONE, **_work(ledger, cell, launcher)}
         except StoppedError:
-            return None
+            return {"state": STOPPED}
+        except BusyError:
+            time.sleep(SECONDS_BETWEEN_TRIES)
+            return {"state": BUSY}
+        except NoRoomError:
+            return {"state": NO_ROOM}
         except Exception as error:  # whatever it is, it is this cell's end and not the study's
             traceback.print_exc()
             sentence = " ".join(str(error).split()) or "no message"
@@ -88,7 +99,7 @@ def record_crash(folder: Path, cell: Cell, started: float, reason: str) -> str:
 
 
 def _end(
-    folder: Path, cell: Cell, started: float, outcome: Callable[[Ledger], dict[str, Any] | None]
+    folder: Path, cell: Cell, started: float, outcome: Callable[[Ledger], dict[str, Any]]
 ) -> str:
     """Record a cell's outcome, unless it has one or another process holds it; its state."""
     ledger = Ledger(folder)
@@ -98,9 +109,13 @@ def _end(
         if state := ledger.state(cell.name):
             return state
         found = outcome(ledger)
-        if found is None:
-            return STOPPED
-        ledger.record(cell.name, describe(cell, started) | found)
+        if found["state"] in (DONE, FAILED):
+            try:
+                ledger.record(cell.name, describe(cell, started) | found)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                return NO_ROOM
         return str(found["state"])
 
 
@@ -179,7 +194,17 @@ def curve(output: Path) -> list[dict[str, Any]]:
 
 
 def _launched(launcher: Sequence[str], options: Mapping[str, Any], output: Path) -> dict[str, Any]:
-    """Run under a launcher, in processes of its own."""
+    """Run under a launcher, in processes of its own.
+
+    Raises:
+        BusyError: those of an earlier launcher are still at work.
+        StoppedError: it was asked to end.
+        MtlplugError: it cannot be started, or failed.
+    """
+    from mtlplug.training.folder import RunFolder
+
+    with RunFolder(output).held():
+        pass
     script = Path(mtlplug.__file__).with_name("run.py")
     words = [*launcher, str(script), *words_of(options, given())]
     ours = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mtlplug.errors import NoRoomError
+from mtlplug.study.cell import NO_ROOM
 from mtlplug.study.executors import Ended, Executor
 from mtlplug.study.overview import Overview, State
 from mtlplug.study.plan import Cell
@@ -28,6 +30,9 @@ def drive(
         executor: works on them.
         exclusive: a pre-finetuning cell has the machine for itself (its launcher takes all).
         tell: is told every cell that ends, how many have ended by then, and of how many.
+
+    Raises:
+        NoRoomError: a disk is full.
     """
     out: dict[str, Cell] = {}
     elsewhere: set[str] = set()
@@ -48,6 +53,11 @@ def drive(
         through = []
         for ended in executor.wait(SECONDS_BETWEEN_LOOKS):
             del out[ended.cell.name]
+            if ended.state == NO_ROOM:
+                raise NoRoomError(
+                    f"the disk of {overview.ledger.folder}, or of the cache, is full; make room, "
+                    "and the same command goes on"
+                )
             if ended.state in (DONE, FAILED):
                 through.append(ended)
                 elsewhere.discard(ended.cell.name)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -45,7 +46,10 @@ class Ledger:
         for place in (self.folder, *self.folder.parents):
             if place.is_file():
                 raise MtlplugError(f"output {place} is a file; choose a folder with --output")
-        if self.folder.exists() and any(self.folder.iterdir()) and self.study() is None:
+        there = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+        # What a study that was killed at its very beginning leaves.
+        others = [name for name in there if name != self.cells.name and not name.startswith(STUDY)]
+        if others and self.study() is None:
             raise MtlplugError(
                 f"output folder {self.folder} is not empty and holds no study of mtlplug; "
                 "choose another with --output"
@@ -144,9 +148,14 @@ class Ledger:
             return lock is None
 
 
+def unfinished_of(path: Path) -> Path:
+    """Where a file is written before its rename; several drivers, on any hosts, may be at it."""
+    return path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file by a rename: whole, or not at all, whatever happens."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished = unfinished_of(path)
     with unfinished.open("w", encoding="utf-8") as file:
         json.dump(value, file, ensure_ascii=False, indent=1)
         file.write("\n")

@@ -30,6 +30,9 @@ STOPS = 3
 scheduler ends process by process; who watches over memory sends them time after time.
 """
 
+SECONDS_TO_END = 40.0
+"""For a launcher and its ranks: torchrun and deepspeed give theirs thirty."""
+
 
 @dataclass
 class Worker:
@@ -136,7 +139,7 @@ class Pool(Executor):
         """Replace a process that died; its cell, if it had one, has failed or was asked to end.
 
         Raises:
-            RuntimeError: it died of itself without a cell: no other would do better.
+            RuntimeError: it died of itself before its first cell: no other would do better.
         """
         code = worker.process.wait()
         asked = -code in (signal.SIGTERM, signal.SIGINT)
@@ -145,7 +148,7 @@ class Pool(Executor):
             note = self._stopped if asked else partial(record_crash, self.folder)
             state = note(worker.cell, worker.started, _reason(code))
             ended.append(Ended(worker.cell, state, time.time() - worker.started))
-        elif not asked:
+        elif not asked and not worker.started:
             raise RuntimeError(f"a process of the pool ended with {code} before it had work")
         self._replace(worker)
         return ended
@@ -162,7 +165,17 @@ class Pool(Executor):
         self._workers[worker.slot] = self._worker(worker.slot)
 
     def _end(self, worker: Worker) -> None:
-        """Kill a process and all it started."""
+        """Kill a process and all it started; a launcher is asked first.
+
+        The ranks of torchrun, and those on other hosts, are in no group of ours: it ends them.
+        """
+        if self._launcher and worker.cell is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.process.pid, signal.SIGTERM)
+            worker.process.wait()
+            deadline = time.monotonic() + SECONDS_TO_END
+            while _there(worker.process.pid) and time.monotonic() < deadline:
+                time.sleep(0.2)
         with suppress(ProcessLookupError):
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.wait()
@@ -185,6 +198,14 @@ def visible_devices(count: int) -> list[str]:
     """What each of so many GPUs is called where processes are told which one is theirs."""
     shown = os.environ.get(DEVICES)
     return shown.split(",")[:count] if shown else [str(number) for number in range(count)]
+
+
+def _there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _reason(code: int) -> str:

@@ -169,6 +169,7 @@ def import_all() -> bool:
 def serve() -> None:
     """Work on the cells that come in over standard input, until it closes."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what a plugin prints while it is imported is no answer
     jobs: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     import_all()  # before the first cell comes, while the driver is still planning

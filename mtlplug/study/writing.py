@@ -14,7 +14,7 @@ from rich.console import Console
 from mtlplug.pages.typesetting import RENDERERS, print_table
 from mtlplug.study.costs import costs
 from mtlplug.study.findings import Study, findings
-from mtlplug.study.ledger import write_json
+from mtlplug.study.ledger import unfinished_of, write_json
 from mtlplug.study.page import all_tables, page
 from mtlplug.study.results import Results
 from mtlplug.study.tables import table_1, table_2
@@ -41,6 +41,6 @@ def write_report(results: Results, folder: Path, console: Console) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished = unfinished_of(path)
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)

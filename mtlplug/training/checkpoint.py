@@ -14,6 +14,7 @@ and JSON: reading them runs no code.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
@@ -28,7 +29,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 import mtlplug
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import MtlplugError, NoRoomError
 from mtlplug.processor import free_memory
 from mtlplug.training.manifest import (
     MANIFEST,
@@ -264,7 +265,7 @@ class Checkpoints:
         existing = next(each for each in (self.place, *self.place.parents) if each.exists())
         free = shutil.disk_usage(existing).free
         if free < size * SPARE:
-            raise MtlplugError(
+            raise NoRoomError(
                 f"a checkpoint takes {size / 1e6:,.1f} MB and only {free / 1e6:,.1f} MB are free "
                 f"for {self.place}; make room, and the same command goes on from the one before"
             )
@@ -290,7 +291,8 @@ class Checkpoints:
         files: dict[str, Any] = {}
         for rank in range(self.world.size):
             done = unfinished / f"rank-{rank}.done"
-            while not done.exists():
+            # By the list of the folder: NFS remembers for a while that a single file was not there.
+            while done.name not in os.listdir(unfinished):
                 if done.with_suffix(".failed").exists():
                     raise MtlplugError(f"rank {rank} could not write its part")
                 time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -14,11 +14,11 @@ report.json     scores, cost; written last, so its presence means the run is com
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from mtlplug.config import CHANGEABLE
-from mtlplug.errors import MtlplugError
+from mtlplug.errors import FULL, BusyError, MtlplugError, NoRoomError
 from mtlplug.world import World
 
 CONTENTS = (
@@ -38,7 +38,8 @@ CONTENTS = (
 )
 """All that a run writes beside its lock; nothing else in its folder is ever removed."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+SECONDS_TO_APPEAR = 70.0
+"""In which what one host has written can be seen on the others."""
 
 IN_REPORT = {"best_epoch", "epochs", "loader_wait", "seconds", "tokens", "world_size"}
 """Keys of `report.json` without which a run cannot be shown."""
@@ -66,7 +67,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
-            raise MtlplugError(
+            raise BusyError(
                 f"another run is at work in {self.path}; wait until it has ended, or choose "
                 "another folder with --output"
             ) from None
@@ -203,7 +204,7 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             if not any(os.strerror(number) in str(error) for number in FULL):
                 raise
-            raise MtlplugError(
+            raise NoRoomError(
                 f"the disk of {self.path} is full; make room, and the same command goes on from "
                 "the newest checkpoint"
             ) from error
@@ -290,12 +291,18 @@ def claimed(
 
 
 def check_shared(folder: RunFolder, world: World) -> None:
-    """Refuse a folder that rank 0 has written to and another rank does not see."""
-    if not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
-        raise MtlplugError(
-            f"output folder {folder.path} is not the same on all hosts; "
-            "choose one on a file system they share, with --output"
-        )
+    """Refuse a folder that rank 0 has written to and another rank does not see.
+
+    NFS may remember for a minute that a folder was not there.
+    """
+    deadline = time.monotonic() + SECONDS_TO_APPEAR
+    while not all(world.broadcast(world.gather(folder.read("run.json") is not None))):
+        if world.broadcast(time.monotonic() > deadline):
+            raise MtlplugError(
+                f"output folder {folder.path} is not the same on all hosts; "
+                "choose one on a file system they share, with --output"
+            )
+        time.sleep(1.0)
 
 
 def is_report(found: Any) -> bool:

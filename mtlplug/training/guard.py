@@ -57,10 +57,13 @@ class Guard:
             loss: this rank's share.
 
         Raises:
-            MtlplugError: the loss is no number.
+            MtlplugError: the loss or a gradient is no number.
         """
         if self._engine.stage == 0:
-            self._look(number, step, self._engine.world.sum(loss.clone()))
+            gradients = [p.grad for p in self._engine.model.parameters() if p.grad is not None]
+            # Of this rank alone, and not their true norm together: what is no number stays none.
+            number_of_all = loss + torch.nn.utils.get_total_norm(gradients)
+            self._look(number, step, self._engine.world.sum(number_of_all))
 
     def after(self, number: int, step: Step) -> None:
         """Look at a step that was taken, or at the one before.

@@ -15,12 +15,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mtlplug.world import World
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_AWAY = 5.0
+"""Between two looks, after which this process was not running itself."""
+
 SECONDS_TO_DIE = 5.0
 """In which a rank that broke a connection is gone."""
 
@@ -38,7 +41,7 @@ class Seen:
         step: optimizer steps done.
         doing: one of the above.
         since: when it began with it, seconds since the epoch.
-        told: when it last said anything.
+        told: when it last said anything, by the clock of the file system.
         space: in which its process has its number; containers have their own.
     """
 
@@ -79,7 +82,7 @@ class Ranks:
         self.place = place
         self.world = world
         self.limit = limit
-        self._step, self._doing, self._since = 0, BUSY, time.time()
+        self._step, self._doing, self._since = 0, BUSY, time.monotonic()
         self._heard: dict[int, tuple[float, float]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="ranks", daemon=True)
@@ -101,7 +104,7 @@ class Ranks:
     def at(self, doing: str, step: int | None = None) -> None:
         """This rank has come so far."""
         self._step = self._step if step is None else step
-        self._doing, self._since = doing, time.time()
+        self._doing, self._since = doing, time.monotonic()
 
     def explain(self) -> None:
         """After a broken connection: end this process if another one is gone, and name it."""
@@ -111,12 +114,23 @@ class Ranks:
             time.sleep(0.1)
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._over.wait(SECONDS_BETWEEN_LOOKS):
             with suppress(OSError):  # a disk that is full now may have room later
                 self._tell()
-            self._end_if_gone()
-            if self.limit:
-                self._end_if_hanging()
+            looked = self._look(looked)
+
+    def _look(self, before: float) -> float:
+        """Look at the others; returns when, as the next look needs it."""
+        now = time.monotonic()
+        if now - before > SECONDS_AWAY:
+            # The whole job was suspended, or the disk did not answer: nobody was late.
+            self._since = now
+            self._heard.clear()
+        self._end_if_gone()
+        if self.limit:
+            self._end_if_hanging()
+        return now
 
     def _end_if_hanging(self) -> None:
         now, others = time.monotonic(), self._others()
@@ -125,7 +139,7 @@ class Ranks:
                 # By this host's clock, whatever the other's says.
                 self._heard[each.rank] = (each.told, now)
         silent = [each for each in others if now - self._heard[each.rank][1] > self.limit]
-        late = self._doing != BUSY and time.time() - self._since > self.limit
+        late = self._doing != BUSY and now - self._since > self.limit
         if silent or late:
             self._end(hanging([*others, self._mine()], silent, self.limit))
 
@@ -145,23 +159,30 @@ class Ranks:
 
     def _mine(self) -> Seen:
         host = socket.gethostname()
-        doing = (self._step, self._doing, self._since)
+        since = time.time() - (time.monotonic() - self._since)
+        doing = (self._step, self._doing, since)
         return Seen(self.world.rank, os.getpid(), host, *doing, time.time(), _space())
 
     def _tell(self) -> None:
         file = self._file(self.world.rank)
         unfinished = file.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(asdict(self._mine())), encoding="utf-8")
-        unfinished.replace(file)
+        try:
+            unfinished.write_text(json.dumps(asdict(self._mine())), encoding="utf-8")
+            unfinished.replace(file)
+        except OSError:
+            os.utime(file)  # says that it is alive, also on a full disk
+            raise
 
     def _others(self) -> list[Seen]:
         """Those that have not ended."""
         found = []
         for rank in range(self.world.size):
-            with suppress(FileNotFoundError):
+            # One that cannot be read now may be read later.
+            with suppress(OSError, ValueError, TypeError):
                 if rank != self.world.rank:
-                    text = self._file(rank).read_text(encoding="utf-8")
-                    found.append(Seen(**json.loads(text)))
+                    file = self._file(rank)
+                    seen = Seen(**json.loads(file.read_text(encoding="utf-8")))
+                    found.append(replace(seen, told=file.stat().st_mtime))
         return found
 
     def _file(self, rank: int) -> Path:
@@ -180,7 +201,7 @@ def hanging(ranks: list[Seen], silent: list[Seen], limit: float) -> str:
     told = [f"{each} does not answer after step {each.step}" for each in silent]
     told = told or [f"{each} {each.doing} after step {each.step}" for each in doing]
     told = told or [f"all ranks wait for each other after step {ranks[0].step}"]
-    return f"{' and '.join(told)}, for more than {limit:g} s"
+    return f"{' and '.join(told)}, for more than {limit:g} s (--hang-seconds)"
 
 
 def _space() -> str:

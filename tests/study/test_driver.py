@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from mtlplug.study.cell import BUSY
+from mtlplug.errors import NoRoomError
+from mtlplug.study.cell import BUSY, NO_ROOM
 from mtlplug.study.driver import drive
 from mtlplug.study.executors import Ended, Executor
 from mtlplug.study.ledger import Ledger
@@ -50,7 +51,7 @@ class FakeExecutor(Executor):
             return []
         cell = self.out.pop()
         result = self.outcome(cell)
-        if result["state"] != BUSY:
+        if result["state"] in (DONE, FAILED):
             self.ledger.record(cell.name, result)
         return [Ended(cell, result["state"], 0.0)]
 
@@ -150,6 +151,15 @@ def test_a_failed_cell_costs_itself_alone(tmp_path: Path) -> None:
     assert len(state.failed) == 2
     assert len(state.done) == 24
     assert {cell.rate for cell in state.done if cell.column == "SL" and cell.seed == 2} == {1e-3}
+
+
+def test_a_full_disk_ends_the_study_and_fails_no_cell(tmp_path: Path) -> None:
+    """No other cell would do better, and the same command goes on."""
+    overview, ledger = prepared(tmp_path)
+    executor = FakeExecutor(ledger, outcome=lambda _: {"state": NO_ROOM})
+    with pytest.raises(NoRoomError, match="is full; make room, and the same command goes on"):
+        run(overview, executor)
+    assert not list(ledger.cells.glob("*.json"))
 
 
 def test_what_needs_a_failed_encoder_is_lost_and_the_rest_runs(tmp_path: Path) -> None:

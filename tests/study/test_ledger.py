@@ -95,6 +95,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MtlplugError, match="is a file"):
         Ledger(tmp_path / "thesis.tex").check_place()
     Ledger(tmp_path / "new").check_place()
+    (tmp_path / "begun" / "cells").mkdir(parents=True)
+    (tmp_path / "begun" / "study.json.1a2b.tmp").touch()
+    Ledger(tmp_path / "begun").check_place()  # killed before there was a study.json
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"a": 1})])

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlplug.errors import MtlplugError, StoppedError
 from mtlplug.study import worker
-from mtlplug.study.cell import _launched
 from mtlplug.study.pool import visible_devices
 from mtlplug.study.worker import DEVICES, import_all
 
@@ -78,19 +76,3 @@ def test_a_launcher_sees_all_gpus_of_the_driver(
     monkeypatch.setattr(worker, "SERVE", LAUNCH.format(tell=tell, output=str(tmp_path)))
     assert worker.Started(1, "3").wait() == 0
     assert (tmp_path / "told").read_text(encoding="utf-8") == str(shown)
-
-
-@pytest.mark.parametrize(
-    ("ending", "error"),
-    [
-        ("raise SystemExit(3)", StoppedError),
-        ("import os; os.kill(os.getpid(), 15)", StoppedError),
-        ("raise SystemExit(1)", MtlplugError),
-    ],
-)
-def test_a_launched_run_that_is_stopped_has_not_failed(
-    ending: str, error: type[Exception], tmp_path: Path
-) -> None:
-    """Exit code 3 and the signals of schedulers mean that it can go on."""
-    with pytest.raises(error):
-        _launched([sys.executable, "-c", ending], {}, tmp_path)

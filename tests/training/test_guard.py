@@ -73,6 +73,21 @@ def test_a_gradient_without_a_culprit(data: list[TaskData]) -> None:
     engine.engine.destroy()
 
 
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_gradient_that_is_no_number_beside_a_loss_that_is(
+    data: list[TaskData], stage: int
+) -> None:
+    """Clipping would spread it over all weights; without ZeRO nobody else looks."""
+    engine = new_engine(data, "fp32", zero_optimization={"stage": stage})
+    guard = Guard(engine)
+    _, step = steps(data, engine.world, 2)
+    weight = engine.model.heads[1].projection.weight
+    weight.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(MtlplugError, match=r"in step 1"):
+        take(engine, guard, 1, step)
+    engine.engine.destroy()
+
+
 def test_overflows_of_fp16_are_ordinary_until_there_are_many() -> None:
     """A finite step in between starts the count anew."""
     norms = [math.inf] * (OVERFLOWS - 1) + [1.0] + [math.inf] * OVERFLOWS
