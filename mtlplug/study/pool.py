@@ -23,6 +23,7 @@ from mtlplug.study.cell import STOPPED, record_crash
 from mtlplug.study.executors import Ended, Executor, Resources
 from mtlplug.study.plan import Cell
 from mtlplug.study.results import FAILED
+from mtlplug.study.settings import PRETRAIN
 from mtlplug.study.worker import DEVICES, Forked, Process, Started
 
 STOPS = 3
@@ -169,7 +170,7 @@ class Pool(Executor):
 
         The ranks of torchrun, and those on other hosts, are in no group of ours: it ends them.
         """
-        if self._launcher and worker.cell is not None:
+        if self._launcher and worker.cell is not None and worker.cell.kind == PRETRAIN:
             with suppress(ProcessLookupError):
                 os.killpg(worker.process.pid, signal.SIGTERM)
             worker.process.wait()
