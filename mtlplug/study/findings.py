@@ -149,7 +149,7 @@ def _cheapest(study: Study) -> str:
 
 
 def _related(study: Study) -> str:
-    """For which groups the column of that group alone is not beaten by a wider one."""
+    """For which groups the column of that group alone gains something that no wider one beats."""
     parts, unknown = [], 0
     for group, targets in groups_of(study.results).items():
         verdicts = [_suffices(study, group, target) for target in targets]
@@ -160,18 +160,22 @@ def _related(study: Study) -> str:
     if not parts:
         return ""
     sentence = (
-        f"On {listing(parts)}, pre-finetuning on the target's own group suffices: no other encoder "
-        "is distinguishably better."
+        f"On {listing(parts)}, pre-finetuning on the target's own group suffices: it is above the "
+        "baseline, and no other encoder is distinguishably better."
     )
     return sentence + (f" On {unknown} more that cannot be said." if unknown else "")
 
 
 def _suffices(study: Study, group: str, target: str) -> bool | None:
-    """Whether no other column is distinguishably better than the group's own on a target."""
+    """Whether the group's own column is above the baseline on a target, and no other one is
+    distinguishably better.
+    """
     names = [name for row, name in study.grid if row == target and name not in (group, BASELINE)]
     if (target, group) not in study.grid or not names:
         return None
-    own = study.grid[target, group].mean
+    own, baseline = study.grid[target, group].mean, study.grid.get((target, BASELINE))
+    if baseline is not None and own <= baseline.mean:
+        return False
     scores = study.results.scores
     # The highest mean need not be the one that can be told from the group's own.
     told = [

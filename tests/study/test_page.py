@@ -15,7 +15,7 @@ from mtlplug.pages import charts
 from mtlplug.pages.charts import Line, Point, Words, lines, scatter, ticks
 from mtlplug.pages.wording import folded
 from mtlplug.study import view
-from mtlplug.study.findings import Study, findings
+from mtlplug.study.findings import Study, _suffices, findings
 from mtlplug.study.page import page
 from mtlplug.study.results import BASELINE, FAILED, MISSING, Column, Results, Target
 from tests.study.example import TARGETS, UNFINISHED, example
@@ -256,6 +256,15 @@ def test_findings_of_a_whole_study() -> None:
     assert "suffices" in said[2]
     assert "of 84 are distinguishably above" in said[3]
     assert "No encoder beats the most frequent answer on copa." in said[4]
+
+
+@pytest.mark.parametrize(("own", "suffices"), [(60.0, True), (40.0, False)])
+def test_a_group_that_gains_nothing_does_not_suffice(own: float, *, suffices: bool) -> None:
+    """Where the group's own encoder is below the baseline, others may be no better."""
+    means = {BASELINE: 50.0, "C": own, "SL": own - 5}
+    scores = {("wic", name): [mean, mean + 0.1, mean - 0.1] for name, mean in means.items()}
+    study = Study(results_of(scores))
+    assert _suffices(study, "C", "wic") is suffices
 
 
 def test_findings_are_honest_where_data_are_thin() -> None:
