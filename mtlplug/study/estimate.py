@@ -54,10 +54,11 @@ def rest_of(study: Study, state: State) -> Rest:
         per_cost = spent / sum(each["cost"] * each["report"]["epochs"] for each in known)
     else:
         per_cost = time_steps(study) if left else 0.0
+    every_sweep = list(study.plan.sweep_cells())
     columns = {}
     for name in study.plan.settings.columns:
         cells = [cell for cell in left if cell.column == name]
-        sweep = [cell for cell in study.plan.sweep_cells() if cell.column == name]
+        sweep = [cell for cell in every_sweep if cell.column == name]
         share = state.to_come[name] / len(sweep)  # seeds to come are like the runs of the sweep
         least, most = (
             per_cost * (_cost(cells, study, least=early) + share * _cost(sweep, study, least=early))

@@ -219,12 +219,13 @@ def as_one_module(head: nn.Module) -> None:
 def load_weights(model: nn.Module, found: Found) -> None:
     """Put the float32 weights of a checkpoint into a model."""
     shards, shapes = found.shards(), found.progress["engine"]["shapes"]
+    buffers = set(shards.buffers())
     # By parameter: a state dict has one that is shared under each of its names.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(shards.whole(name, shapes[name]))
         for name, buffer in model.named_buffers():
-            if name in shards.buffers():
+            if name in buffers:
                 buffer.copy_(shards.buffer(name, 0))
 
 
